@@ -24,7 +24,11 @@ pub fn huge<T>(slice: &mut [T]) {
         // SAFETY: the range lies inside memory that the slice borrows exclusively, and
         // MADV_HUGEPAGE changes how it is mapped, not what it holds.
         unsafe {
-            libc::madvise(start as *mut libc::c_void, (end - start) & !(HUGE - 1), libc::MADV_HUGEPAGE);
+            libc::madvise(
+                start as *mut libc::c_void,
+                (end - start) & !(HUGE - 1),
+                libc::MADV_HUGEPAGE,
+            );
         }
     }
 }

@@ -1,0 +1,146 @@
+//! Floor 3: operators, one a file. Synchronous: a batch of rows or a watermark comes in, rows go
+//! out to the named outputs, and nothing suspends between.
+//!
+//! What is absent: threads, clocks, rings, files, sockets, connectors, `async`.
+//!
+//! The rules that every operator keeps:
+//! 1. Rows come in arrival order; `marks[i]` is the watermark in force before row i. It never
+//!    falls, within a batch and from call to call, and the watermark given after a batch is at
+//!    least the last mark. An operator's results depend on rows and watermarks, never on where a
+//!    batch happened to end.
+//! 2. Every row is used, or goes to a side output (`late`), or is counted as filtered.
+//! 3. A row put out because the watermark passed t (a window that ends at t + 1, a match whose last
+//!    event is at t) has event time t and mark t - 1: not late for anybody behind, and the same
+//!    wherever batches end. A row put out because a late row came has that row's mark.
+//! 4. All knowledge about a key is in [`crate::state`] handles, which `state` shows.
+
+pub mod output;
+
+use thiserror::Error;
+
+use crate::ground::batch::RecordBatch;
+use crate::ground::time::Time;
+use crate::state::Handle;
+use crate::state::keys::KeyTable;
+use output::Outputs;
+
+/// Why an operator stops the run.
+#[derive(Debug, Error)]
+pub enum OpError {
+    /// A bound of `ground/limits.rs` or of the pipeline file was reached.
+    #[error("{0}")]
+    Limit(String),
+    /// State that does not load.
+    #[error(transparent)]
+    State(#[from] crate::state::LoadError),
+}
+
+/// Rows on the way through stateless operators, and what is known of each. `select` names the rows
+/// of `records` that are meant, in order; the other slices go with `select`, entry by entry.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub records: &'a RecordBatch,
+    /// Rows of `records`.
+    pub select: &'a [u32],
+    /// Event time of each selected row, ms.
+    pub times: &'a [Time],
+    /// Watermark in force before each selected row, ms; never falls.
+    pub marks: &'a [Time],
+}
+
+/// [`Rows`] that have their key's slot.
+#[derive(Clone, Copy)]
+pub struct KeyedRows<'a> {
+    pub rows: Rows<'a>,
+    /// Dense slot of each selected row's key.
+    pub slots: &'a [u32],
+    /// The keys behind the slots.
+    pub keys: &'a KeyTable,
+}
+
+/// Rows used, filtered and late since the run began: `rows_in = used + filtered + late`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    pub rows_in: u64,
+    pub filtered: u64,
+    pub late: u64,
+    /// Aggregates that did not fit their type and became NULL.
+    pub overflows: u64,
+}
+
+/// An operator without keyed state: filter, map, flat_map, route, lookup.
+pub trait Stateless {
+    /// Takes rows of input `input` (the place in `inputs`) and gives rows to `out`.
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn rows(&mut self, input: usize, rows: &Rows<'_>, out: &mut Outputs) -> Result<(), OpError>;
+
+    /// Rows in, filtered and so on, so far.
+    fn ledger(&self) -> Ledger;
+}
+
+/// An operator behind the ordering stage: it sees the rows of its keys in event-time order, ties as they
+/// arrived, each before the watermark that lets it through is told.
+pub trait Ordered {
+    /// Rows whose times never fall, within a call and from call to call. `marks` are `times - 1`.
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn ordered(&mut self, rows: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError>;
+
+    /// Rows that came behind the watermark (`time <= mark`), in arrival order.
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn late(&mut self, rows: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError>;
+
+    /// The watermark; every row up to it has been given.
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn watermark(
+        &mut self,
+        watermark: Time,
+        keys: &KeyTable,
+        out: &mut Outputs,
+    ) -> Result<(), OpError>;
+
+    /// Shows every state handle under its name.
+    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle));
+
+    /// Rows in, late and so on, so far.
+    fn ledger(&self) -> Ledger;
+}
+
+/// An operator that keeps state by key.
+pub trait Keyed {
+    /// Takes rows of input `input` whose watermarks are in `rows.marks`; fires what these
+    /// watermarks make due between the rows.
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn rows(
+        &mut self,
+        input: usize,
+        rows: &KeyedRows<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), OpError>;
+
+    /// Takes the watermark after a batch ([`crate::ground::time::END`] after the last).
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn watermark(
+        &mut self,
+        watermark: Time,
+        keys: &KeyTable,
+        out: &mut Outputs,
+    ) -> Result<(), OpError>;
+
+    /// Shows every state handle under its name, for saving, loading and clearing keys.
+    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle));
+
+    /// Rows in, late and so on, so far.
+    fn ledger(&self) -> Ledger;
+}

@@ -1,0 +1,150 @@
+//! What the engine asks of the outside: sources give blocks in one order, sinks take rows by epoch.
+//!
+//! A *block* is the grain of a source's order. Blocks of a source are numbered from 0, dealt to
+//! the shards in turn, decoded there, and merged back by number wherever order matters; so what a
+//! bounded source says is the same on any number of shards and with any batch size.
+//!
+//! What is absent: how rows flow, operators, state.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::ground::batch::Backing;
+
+/// Why a source or sink stops the run.
+#[derive(Debug, Error)]
+pub enum PortError {
+    /// The system refused: what was tried on which path or address, and why.
+    #[error("{what}: {source}")]
+    Io {
+        what: String,
+        source: std::io::Error,
+    },
+    /// What stands there is not what it should be.
+    #[error("{0}")]
+    Data(String),
+}
+
+/// Text of a block: whole lines (the last may lack its newline), padded so that decoders may read
+/// [`Text::PADDING`] bytes past the end.
+#[derive(Debug, Default)]
+pub struct Text {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Text {
+    /// Readable zero bytes behind the text.
+    pub const PADDING: usize = 64;
+
+    /// Takes bytes and pads them.
+    pub fn new(mut bytes: Vec<u8>) -> Text {
+        let len = bytes.len();
+        bytes.resize(len + Text::PADDING, 0);
+        Text { bytes, len }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// The text and its padding.
+    pub fn padded(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The memory, to be filled again.
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.len);
+        self.bytes
+    }
+}
+
+/// One block of a source.
+#[derive(Debug)]
+pub enum Block {
+    /// Lines of a text format. `origin` names the file or peer; `at` is the byte at which the
+    /// text starts in it (uncompressed).
+    Text {
+        text: Text,
+        origin: Arc<str>,
+        at: u64,
+    },
+    /// One line that passed the limit, not kept whole: its start, and its length in bytes.
+    TooLong {
+        start: Vec<u8>,
+        len: u64,
+        origin: Arc<str>,
+        at: u64,
+    },
+    /// Frames of a native file, mapped: bytes `start..end` of `file`, to be checked and read in
+    /// place.
+    Frames {
+        file: Mapped,
+        start: usize,
+        end: usize,
+        origin: Arc<str>,
+    },
+    /// Rows that are made where they are needed: numbers `start..end` of a generator's sequence.
+    Numbers { start: u64, end: u64 },
+}
+
+/// A mapped file, shared by the batches that are read from it in place.
+#[derive(Clone)]
+pub struct Mapped(pub Arc<dyn Backing>);
+
+impl std::fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mapped({} bytes)", self.0.bytes().len())
+    }
+}
+
+/// What a source says when asked for its next block.
+#[derive(Debug)]
+pub enum Next {
+    Block(Block),
+    /// Nothing came within the time that was given; ask again.
+    Idle,
+    /// A bounded source is done.
+    End,
+}
+
+/// The reading side of a connector. It runs on a thread of its own and may block there.
+pub trait Source: Send {
+    /// The next block in the source's order. Blocks until there is one, for at most
+    /// `wait_ms`, after which it says [`Next::Idle`] (a live source gives what has come by then).
+    ///
+    /// # Errors
+    /// [`PortError`] stops the run.
+    fn next(&mut self, wait_ms: u64) -> Result<Next, PortError>;
+
+    /// Gives back the memory of a text block that has been decoded.
+    fn recycle(&mut self, _text: Text) {}
+
+    /// Whether the source ends by itself, so that its order is fixed and can be waited for.
+    fn is_bounded(&self) -> bool;
+}
+
+/// The writing side of a connector, one for each shard. It takes encoded rows; only what was
+/// committed may be seen by readers.
+pub trait Sink: Send {
+    /// Takes encoded rows, whole ones, of the epoch under way.
+    ///
+    /// # Errors
+    /// [`PortError`] stops the run.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PortError>;
+
+    /// Makes what was written since the last commit durable, but not yet seen.
+    ///
+    /// # Errors
+    /// [`PortError`] stops the run.
+    fn prepare(&mut self, epoch: u64) -> Result<(), PortError>;
+
+    /// Makes what was prepared for `epoch` seen, once, however often it is called.
+    ///
+    /// # Errors
+    /// [`PortError`] stops the run.
+    fn commit(&mut self, epoch: u64) -> Result<(), PortError>;
+}

@@ -1,0 +1,42 @@
+//! Floor 2: keyed state. Operators keep what they know about a key in the handles of this floor
+//! and nowhere else, so that a key can be saved, dropped from memory, loaded again and moved to
+//! another shard without its operator's help.
+//!
+//! A key is given a dense *slot* on its shard once, at ingest ([`keys::KeyTable`]); every operator
+//! behind that key addresses its state by slot: columns and fixed lines, values updated in place.
+//!
+//! What is absent: operators, disks, `async`. The store beneath is reached by `save` and `load`.
+
+pub mod keys;
+
+use thiserror::Error;
+
+/// A saved value that cannot be loaded: it was written by another version or is damaged.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("state `{handle}` cannot be loaded: {reason}")]
+pub struct LoadError {
+    pub handle: String,
+    pub reason: String,
+}
+
+/// What every state handle can do for one key, so that a store may sit beneath it.
+///
+/// 1. `load(slot, save(slot))` gives the same state; a slot never touched saves nothing.
+/// 2. After `clear(slot)` the slot is as if never touched.
+pub trait Handle {
+    /// Appends all that is known of `slot` to `out`, little-endian and versioned by the store;
+    /// appends nothing if nothing is known.
+    fn save(&self, slot: u32, out: &mut Vec<u8>);
+
+    /// Sets `slot`, which is clear, to what `save` wrote.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the bytes are not of this handle's form.
+    fn load(&mut self, slot: u32, bytes: &[u8]) -> Result<(), LoadError>;
+
+    /// Forgets the slot: its key was dropped or moved.
+    fn clear(&mut self, slot: u32);
+
+    /// Bytes of memory held, for the shard's budget.
+    fn memory_bytes(&self) -> usize;
+}
