@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::ground::batch::Backing;
+use crate::ground::batch::{Backing, BatchBuilder, RecordBatch};
 
 /// Why a source or sink stops the run.
 #[derive(Debug, Error)]
@@ -147,4 +147,37 @@ pub trait Sink: Send {
     /// # Errors
     /// [`PortError`] stops the run.
     fn commit(&mut self, epoch: u64) -> Result<(), PortError>;
+}
+
+/// Turns a source's blocks into batches, one block after the other, on the shard that was dealt
+/// them. One for each source and shard.
+pub trait Decode: Send {
+    /// Starts a block; the one before was read to its end.
+    fn start(&mut self, block: Block);
+
+    /// The block's next rows, at most `rows_max` (a batch that is mapped may have more); `None` at
+    /// its end. Wrong rows are added to `rejected` (schema: raw, reason, position). A batch may be
+    /// empty.
+    ///
+    /// # Errors
+    /// [`PortError`] stops the run: the block itself is damaged.
+    fn next(
+        &mut self,
+        rows_max: usize,
+        rejected: &mut BatchBuilder,
+    ) -> Result<Option<RecordBatch>, PortError>;
+
+    /// Takes back a batch that nobody reads any more.
+    fn recycle(&mut self, _batch: RecordBatch) {}
+
+    /// The memory of the text block that was just read to its end, for the reader to fill again.
+    fn take_text(&mut self) -> Option<Text> {
+        None
+    }
+}
+
+/// Turns rows into the bytes of a format.
+pub trait Encode: Send {
+    /// Appends the selected rows of a batch, whole ones.
+    fn encode(&mut self, batch: &RecordBatch, select: &[u32], out: &mut Vec<u8>);
 }

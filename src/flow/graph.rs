@@ -1,0 +1,279 @@
+//! One shard's graph: what the floor above builds and hands over, and how a batch goes through it.
+//!
+//! A batch is handed down by reference through the stateless operators to its sinks and to the
+//! exchange; nothing suspends on the way. What must wait (a full ring) is staged here and sent by
+//! the task that pushed.
+//!
+//! 1. The graph has no cycle: a target's component comes later than the one that names it.
+//! 2. Every port of a component has a list of targets; an empty list lets the rows go (they are
+//!    still counted).
+
+use std::sync::Arc;
+
+use super::RunError;
+use super::exchange::Exchange;
+use super::gauge::Gauges;
+use super::stage::Stage;
+use crate::ground::time::Time;
+use crate::ops::output::{Emitted, Outputs};
+use crate::ops::{Rows, Stateless};
+use crate::port::{Decode, Encode, Sink};
+
+/// Where the rows of a port go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Input `input` of a stateless operator.
+    Node { node: usize, input: usize },
+    /// An exchange in front of a keyed stage, as the stage's input `input`.
+    Exchange { exchange: usize, input: usize },
+    /// A sink, as its input `input` (each has an encoder of its own).
+    Sink { sink: usize, input: usize },
+}
+
+/// A stateless operator and where its ports go.
+pub struct Node {
+    pub component: usize,
+    pub name: String,
+    pub operator: Box<dyn Stateless>,
+    pub outputs: Outputs,
+    pub targets: Vec<Vec<Target>>,
+}
+
+/// A sink's writing side on this shard.
+pub struct SinkNode {
+    pub component: usize,
+    pub name: String,
+    /// One encoder for each input.
+    pub encoders: Vec<Box<dyn Encode>>,
+    pub sink: Box<dyn Sink>,
+    /// Encoded, not yet written.
+    pub buffer: Vec<u8>,
+}
+
+/// What a sink gathers before it writes, in bytes.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// A source's decoding side on this shard.
+pub struct SourceNode {
+    pub component: usize,
+    pub name: String,
+    pub decode: Box<dyn Decode>,
+    pub event_time: EventTime,
+    pub emit: EmitWatermark,
+    /// Watermark delay, ms.
+    pub delay_ms: i64,
+    /// Targets of the rows.
+    pub targets: Vec<Target>,
+    /// Targets of the rejected rows.
+    pub rejected: Vec<Target>,
+    /// Lookup nodes whose table this source feeds.
+    pub tables: Vec<usize>,
+    /// Whether other sources wait until this one, a table, has been read whole.
+    pub waited_for: bool,
+    /// Columns of the source's rows.
+    pub width: usize,
+}
+
+/// Where a row's event time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventTime {
+    /// A TIMESTAMP column.
+    Column(usize),
+    /// The clock, when the row is decoded.
+    Clock,
+    /// None: the source feeds no event-time operator.
+    None,
+}
+
+/// When a source's watermark advances.
+#[derive(Clone, Debug)]
+pub enum EmitWatermark {
+    /// After every row.
+    PerEvent,
+    /// After every batch.
+    PerBatch,
+    /// On this period, ms.
+    Every(u64),
+    /// After rows for which this holds.
+    Punctuated(crate::expr::Program),
+}
+
+/// The graph of one shard.
+pub struct ShardGraph {
+    pub shard: usize,
+    pub shards: usize,
+    pub batch_rows: usize,
+    pub gauges: Arc<Gauges>,
+    pub sources: Vec<SourceNode>,
+    pub nodes: Vec<Node>,
+    pub exchanges: Vec<Exchange>,
+    pub stages: Vec<Stage>,
+    pub sinks: Vec<SinkNode>,
+}
+
+impl ShardGraph {
+    /// Gives a batch to every target.
+    ///
+    /// # Errors
+    /// What an operator or sink stopped the run for.
+    pub fn push(&mut self, targets: &[Target], rows: &Rows<'_>) -> Result<(), RunError> {
+        if rows.select.is_empty() {
+            return Ok(());
+        }
+        for &target in targets {
+            match target {
+                Target::Node { node, input } => self.through_node(node, input, rows)?,
+                Target::Exchange { exchange, input } => self.exchange(exchange, input, rows)?,
+                Target::Sink { sink, input } => self.encode(sink, input, rows)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn through_node(&mut self, at: usize, input: usize, rows: &Rows<'_>) -> Result<(), RunError> {
+        let node = &mut self.nodes[at];
+        let done = node.operator.rows(input, rows, &mut node.outputs);
+        done.map_err(|error| RunError::of(&node.name, error))?;
+        let (ledger, gauge) = (node.operator.ledger(), self.gauges.of(node.component, self.shard));
+        gauge.rows_in.set(ledger.rows_in);
+        gauge.filtered.set(ledger.filtered);
+        gauge.overflows.set(ledger.overflows);
+        if let Some(port) = node.outputs.ports.first() {
+            gauge.rows_out.set(port.rows());
+        }
+        for port in 0..node.outputs.ports.len() {
+            if self.nodes[at].outputs.ports[port].is_empty() {
+                continue;
+            }
+            let emitted = self.nodes[at].outputs.ports[port].take();
+            let targets = std::mem::take(&mut self.nodes[at].targets[port]);
+            let pushed = self.push_emitted(&targets, &emitted);
+            self.nodes[at].targets[port] = targets;
+            pushed?;
+        }
+        Ok(())
+    }
+
+    fn push_emitted(&mut self, targets: &[Target], emitted: &[Emitted]) -> Result<(), RunError> {
+        for batch in emitted {
+            let select: Vec<u32> = (0..batch.records.rows() as u32).collect();
+            let (records, times, marks) = (&batch.records, &batch.times[..], &batch.marks[..]);
+            self.push(targets, &Rows { records, select: &select, times, marks })?;
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, at: usize, input: usize, rows: &Rows<'_>) -> Result<(), RunError> {
+        let node = &mut self.sinks[at];
+        node.encoders[input].encode(rows.records, rows.select, &mut node.buffer);
+        self.gauges.of(node.component, self.shard).rows_in.add(rows.select.len() as u64);
+        if node.buffer.len() >= WRITE_BYTES { self.write(at) } else { Ok(()) }
+    }
+
+    fn write(&mut self, at: usize) -> Result<(), RunError> {
+        let node = &mut self.sinks[at];
+        self.gauges.of(node.component, self.shard).bytes.add(node.buffer.len() as u64);
+        let written = node.sink.write(&node.buffer);
+        node.buffer.clear();
+        written.map_err(|error| RunError::of(&node.name, error))
+    }
+
+    /// Writes what sinks have gathered: at the end, and when a live source is quiet.
+    ///
+    /// # Errors
+    /// A sink's.
+    pub fn flush_sinks(&mut self) -> Result<(), RunError> {
+        for at in 0..self.sinks.len() {
+            if !self.sinks[at].buffer.is_empty() {
+                self.write(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn exchange(&mut self, at: usize, input: usize, rows: &Rows<'_>) -> Result<(), RunError> {
+        if self.exchanges[at].is_direct() {
+            return self.stage_rows(self.exchanges[at].stage(), input, rows, None);
+        }
+        self.exchanges[at].partition(input, rows);
+        Ok(())
+    }
+
+    /// Gives rows to a stage and what comes out to the targets behind it. `hashes` are the keys'
+    /// if they are known already.
+    ///
+    /// # Errors
+    /// What an operator or sink stopped the run for.
+    pub fn stage_rows(
+        &mut self,
+        at: usize,
+        input: usize,
+        rows: &Rows<'_>,
+        hashes: Option<&[u64]>,
+    ) -> Result<(), RunError> {
+        self.stages[at].rows(input, rows, hashes)?;
+        self.from_stage(at)
+    }
+
+    /// Tells a stage the watermark, and what it puts out to the targets behind it, and them the
+    /// watermark.
+    ///
+    /// # Errors
+    /// What an operator or sink stopped the run for.
+    pub fn stage_watermark(&mut self, at: usize, watermark: Time) -> Result<(), RunError> {
+        self.stages[at].watermark(watermark)?;
+        self.from_stage(at)?;
+        self.advance(&self.stages[at].exchanges.clone(), watermark)
+    }
+
+    /// Tells the stages that `exchanges` reach without a ring how far their input has come.
+    ///
+    /// # Errors
+    /// What an operator or sink stopped the run for.
+    pub fn advance(&mut self, exchanges: &[usize], watermark: Time) -> Result<(), RunError> {
+        for &at in exchanges {
+            if self.exchanges[at].is_direct() {
+                self.stage_watermark(self.exchanges[at].stage(), watermark)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn from_stage(&mut self, at: usize) -> Result<(), RunError> {
+        for operator in 0..self.stages[at].operators() {
+            self.stages[at].count(operator, &self.gauges, self.shard);
+            for port in 0..self.stages[at].outputs(operator).ports.len() {
+                let out = &mut self.stages[at].outputs(operator).ports[port];
+                if out.is_empty() {
+                    continue;
+                }
+                let emitted = out.take();
+                let targets = std::mem::take(self.stages[at].targets(operator, port));
+                let pushed = self.push_emitted(&targets, &emitted);
+                *self.stages[at].targets(operator, port) = targets;
+                pushed?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which exchanges the rows of some targets may reach without passing one: the feeds that a
+/// producer (a source, a stage) has to tell of the end of every block.
+pub fn exchanges_behind(targets: &[Target], nodes: &[Node]) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut open: Vec<Target> = targets.to_vec();
+    while let Some(target) = open.pop() {
+        match target {
+            Target::Node { node, .. } => open.extend(nodes[node].targets.iter().flatten()),
+            Target::Exchange { exchange, .. } => {
+                if !found.contains(&exchange) {
+                    found.push(exchange);
+                }
+            }
+            Target::Sink { .. } => {}
+        }
+    }
+    found.sort_unstable();
+    found
+}
