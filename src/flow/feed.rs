@@ -173,7 +173,9 @@ fn merge_by_mark(mut parcels: Vec<Parcel>, out: &mut VecDeque<Step>) {
     let mut at = vec![0; parcels.len()];
     loop {
         let open = (0..parcels.len()).filter(|&i| at[i] < parcels[i].marks.len());
-        let Some(first) = open.min_by_key(|&i| (parcels[i].marks[at[i]], i)) else { return };
+        let Some(first) = open.min_by_key(|&i| (parcels[i].marks[at[i]], i)) else {
+            return;
+        };
         let others = (0..parcels.len()).filter(|&i| i != first && at[i] < parcels[i].marks.len());
         let bound = others.map(|i| (parcels[i].marks[at[i]], i)).min();
         let marks = &parcels[first].marks;

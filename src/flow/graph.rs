@@ -48,6 +48,8 @@ pub struct SinkNode {
     pub sink: Box<dyn Sink>,
     /// Encoded, not yet written.
     pub buffer: Vec<u8>,
+    /// Whether somebody watches: written after every block, not only when much has gathered.
+    pub prompt: bool,
 }
 
 /// What a sink gathers before it writes, in bytes.
@@ -185,6 +187,19 @@ impl ShardGraph {
     pub fn flush_sinks(&mut self) -> Result<(), RunError> {
         for at in 0..self.sinks.len() {
             if !self.sinks[at].buffer.is_empty() {
+                self.write(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what the sinks that somebody watches have gathered.
+    ///
+    /// # Errors
+    /// A sink's.
+    pub fn flush_prompt_sinks(&mut self) -> Result<(), RunError> {
+        for at in 0..self.sinks.len() {
+            if self.sinks[at].prompt && !self.sinks[at].buffer.is_empty() {
                 self.write(at)?;
             }
         }

@@ -62,6 +62,11 @@ impl Placement {
         Ok((Placement { cpus }, warning))
     }
 
+    /// So many shards anywhere, for hosts that have no processors.
+    pub fn nowhere(shards: usize) -> Placement {
+        Placement { cpus: vec![0; shards] }
+    }
+
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.cpus.len()

@@ -35,11 +35,12 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads to the end, or until `stop`.
+    /// Reads to the end, or until `stop`. Blocks while the source does: to be run on a thread of
+    /// its own by [`block_on`], or by a simulated host.
     ///
     /// # Errors
     /// The source's; the shards then see their rings closed.
-    pub fn run(
+    pub async fn run(
         mut self,
         mut shards: Vec<Sender<Dealt>>,
         mut used: Vec<Receiver<Text>>,
@@ -48,7 +49,7 @@ impl Reader {
         let (mut turn, mut quiet_ms) = (0, 0u64);
         loop {
             if stop.load(Ordering::Relaxed) {
-                end(&mut shards, false);
+                end(&mut shards, false).await;
                 return Ok(());
             }
             for ring in &mut used {
@@ -68,11 +69,11 @@ impl Reader {
                     Dealt::Nothing { idle }
                 }
                 Next::End => {
-                    end(&mut shards, true);
+                    end(&mut shards, true).await;
                     return Ok(());
                 }
             };
-            if block_on(shards[turn].send(dealt)).is_err() {
+            if shards[turn].send(dealt).await.is_err() {
                 return Ok(()); // The shard is gone and has said why.
             }
             turn = (turn + 1) % shards.len();
@@ -80,10 +81,10 @@ impl Reader {
     }
 }
 
-fn end(shards: &mut [Sender<Dealt>], finished: bool) {
+async fn end(shards: &mut [Sender<Dealt>], finished: bool) {
     for shard in shards {
         // A shard that is gone needs no end.
-        let _ = block_on(shard.send(Dealt::End { finished }));
+        let _ = shard.send(Dealt::End { finished }).await;
     }
 }
 

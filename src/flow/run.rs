@@ -9,11 +9,13 @@ use super::exchange::Message;
 use super::feed::Producer;
 use super::gauge::Gauges;
 use super::graph::{ShardGraph, SinkNode};
+use super::host::Host;
 use super::host_uring::{self, Placement};
-use super::reader::Reader;
+use super::reader::{Dealt, Reader, block_on};
 use super::shard::{ShardRings, run_shard};
 use crate::ground::limits::{BLOCKS_QUEUED, RING_MESSAGES};
 use crate::ground::ring::{Receiver, Sender, ring};
+use crate::port::Text;
 
 /// A table behind a broadcast exchange.
 #[derive(Clone, Copy, Debug)]
@@ -84,17 +86,66 @@ impl Supervisor {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn cause(&self) -> Option<RunError> {
-        self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    /// How the run ended, once everything has been joined.
+    ///
+    /// # Errors
+    /// The first error of any component.
+    pub fn outcome(&self) -> Result<(), RunError> {
+        if !self.has_failed() {
+            return Ok(());
+        }
+        let unknown = RunError::Host("the run was aborted without a cause (a bug)".into());
+        let failure = self.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Err(failure.clone().unwrap_or(unknown))
+    }
+}
+
+/// A reader and its ends of the rings to the shards.
+pub struct LaidReader {
+    pub reader: Reader,
+    pub to_shards: Vec<Sender<Dealt>>,
+    pub from_shards: Vec<Receiver<Text>>,
+}
+
+/// A run whose rings are laid: what each reader and each shard holds.
+pub struct Laid {
+    pub readers: Vec<LaidReader>,
+    pub shards: Vec<ShardRings>,
+    pub about: Arc<[ExchangeAbout]>,
+    pub build: Arc<BuildGraph>,
+}
+
+impl Laid {
+    /// One shard's whole life, on a host: its graph built, run, its sinks prepared for the epoch
+    /// and added to `sinks`. Errors go to the supervisor.
+    pub async fn shard<H: Host>(
+        shard: usize,
+        host: H,
+        rings: ShardRings,
+        about: Arc<[ExchangeAbout]>,
+        build: Arc<BuildGraph>,
+        supervisor: Arc<Supervisor>,
+        epoch: u64,
+        sinks: &Mutex<Vec<SinkNode>>,
+    ) {
+        let graph = match build(shard) {
+            Ok(graph) => graph,
+            Err(error) => return supervisor.fail(error),
+        };
+        let ended = run_shard(host, graph, rings, about, supervisor.clone()).await;
+        let Some(mut ended) = ended else { return };
+        for node in &mut ended {
+            if let Err(error) = node.sink.prepare(epoch) {
+                return supervisor.fail(RunError::of(&node.name, error));
+            }
+        }
+        sinks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).append(&mut ended);
     }
 }
 
 impl RunPlan {
-    /// Runs to the end of all sources, or until the supervisor is told to stop.
-    ///
-    /// # Errors
-    /// The first error of any component, after everything has been stopped and joined.
-    pub fn run(self, supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
+    /// Lays the rings between readers and shards, and between the shards.
+    pub fn lay(self) -> Laid {
         let shards = self.placement.shards();
         let mut rings: Vec<ShardRings> = (0..shards).map(|_| ShardRings::none()).collect();
         let mut readers = Vec::new();
@@ -107,56 +158,57 @@ impl RunPlan {
                 from_shards.push(back);
                 rings.blocks.push((dealt, used));
             }
-            readers.push((reader, to_shards, from_shards));
+            readers.push(LaidReader { reader, to_shards, from_shards });
         }
         for exchange in &self.exchanges {
             lay_rings(&mut rings, exchange.direct);
         }
-        let about: Arc<[ExchangeAbout]> = self.exchanges.into();
+        Laid { readers, shards: rings, about: self.exchanges.into(), build: self.build }
+    }
+
+    /// Runs to the end of all sources, or until the supervisor is told to stop.
+    ///
+    /// # Errors
+    /// The first error of any component, after everything has been stopped and joined.
+    #[allow(clippy::disallowed_methods)] // The readers' threads are started here.
+    pub fn run(self, supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
+        let (epoch, placement) = (self.epoch, self.placement.clone());
+        let Laid { readers, shards, about, build } = self.lay();
         let sinks: Mutex<Vec<SinkNode>> = Mutex::new(Vec::new());
-        let (build, epoch, placement) = (&self.build, self.epoch, &self.placement);
         std::thread::scope(|scope| {
-            for (reader, to_shards, from_shards) in readers {
+            for LaidReader { reader, to_shards, from_shards } in readers {
                 let name = format!("read {}", reader.name);
                 let run = move || {
-                    if let Err(error) = reader.run(to_shards, from_shards, &supervisor.stop) {
+                    let read = reader.run(to_shards, from_shards, &supervisor.stop);
+                    if let Err(error) = block_on(read) {
                         supervisor.fail(error);
                     }
                 };
-                let spawned = std::thread::Builder::new().name(name.clone()).spawn_scoped(scope, run);
-                if let Err(error) = spawned {
+                let thread = std::thread::Builder::new().name(name.clone());
+                if let Err(error) = thread.spawn_scoped(scope, run) {
                     supervisor.fail(RunError::of(&name, error));
                 }
             }
             let failed = |error| supervisor.fail(error);
-            host_uring::run(placement, rings, failed, |shard, host, rings| {
-                let (about, supervisor, sinks) = (about.clone(), supervisor.clone(), &sinks);
-                async move {
-                    let graph = match build(shard) {
-                        Ok(graph) => graph,
-                        Err(error) => return supervisor.fail(error),
-                    };
-                    let ended = run_shard(host, graph, rings, about, supervisor.clone()).await;
-                    let Some(mut ended) = ended else { return };
-                    for node in &mut ended {
-                        if let Err(error) = node.sink.prepare(epoch) {
-                            return supervisor.fail(RunError::of(&node.name, error));
-                        }
-                    }
-                    sinks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).append(&mut ended);
-                }
+            host_uring::run(&placement, shards, failed, |shard, host, rings| {
+                let (about, build, supervisor) = (about.clone(), build.clone(), supervisor.clone());
+                Laid::shard(shard, host, rings, about, build, supervisor, epoch, &sinks)
             });
         });
-        if supervisor.has_failed() {
-            let unknown = RunError::Host("the run was aborted without a cause (a bug)".into());
-            return Err(supervisor.cause().unwrap_or(unknown));
-        }
-        for mut node in sinks.into_inner().unwrap_or_else(|p| p.into_inner()) {
-            let committed = node.sink.commit(self.epoch);
-            committed.map_err(|error| RunError::of(&node.name, error))?;
-        }
-        Ok(())
+        supervisor.outcome()?;
+        commit(sinks.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()), epoch)
     }
+}
+
+/// Makes the output of an epoch seen: all shards have prepared it.
+///
+/// # Errors
+/// A sink's.
+pub fn commit(sinks: Vec<SinkNode>, epoch: u64) -> Result<(), RunError> {
+    for mut node in sinks {
+        node.sink.commit(epoch).map_err(|error| RunError::of(&node.name, error))?;
+    }
+    Ok(())
 }
 
 fn lay_rings(shards: &mut [ShardRings], direct: bool) {

@@ -122,7 +122,9 @@ pub async fn run_shard<H: Host>(
         });
     }
     for (at, exchange) in about.iter().enumerate() {
-        let Some(table) = exchange.table else { continue };
+        let Some(table) = exchange.table else {
+            continue;
+        };
         let rings = receivers[at].take().expect("one consumer an exchange");
         let feed = Feed::new(exchange.producer, rings);
         let arrival = table.waited_for.then(|| Arrival(gate.clone()));
@@ -250,6 +252,7 @@ impl<H: Host> StageTask<H> {
                 if idle {
                     graph.flush_sinks()?;
                 }
+                graph.flush_prompt_sinks()?;
             }
             self.outgoing.end_block(&self.graph, &self.host, component, mark, idle).await?;
             self.host.yield_now().await;
@@ -260,9 +263,11 @@ impl<H: Host> StageTask<H> {
     /// Takes one block of a feed.
     async fn block(&mut self, at: usize, component: usize) -> Result<(), Ended> {
         let bound = {
-            let others = self.feeds.iter().enumerate().filter(|&(i, feed)| {
-                i != at && !(feed.idle && feed.done.is_none())
-            });
+            let others = self
+                .feeds
+                .iter()
+                .enumerate()
+                .filter(|&(i, feed)| i != at && !(feed.idle && feed.done.is_none()));
             others.map(|(_, feed)| feed.carry).min()
         };
         let mut marks: Vec<Time> = Vec::new();
@@ -270,7 +275,9 @@ impl<H: Host> StageTask<H> {
         loop {
             let step = self.feeds[at].next().await?;
             let carry = self.feeds[at].carry;
-            let Step::Rows { parcel, from, to } = step else { return Ok(()) };
+            let Step::Rows { parcel, from, to } = step else {
+                return Ok(());
+            };
             marks.clear();
             let bound = bound.unwrap_or(Time::MAX);
             let floor = self.graph.borrow().stages[self.stage].reached();

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::RunError;
 use super::exchange::{Ended, Outgoing};
 use super::graph::{EmitWatermark, EventTime, ShardGraph, SourceNode, Target};
 use super::host::Host;
 use super::reader::Dealt;
 use super::shard::Gate;
-use super::RunError;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::ring::{Receiver, Sender};
 use crate::ground::slot;
@@ -92,9 +92,8 @@ impl<H: Host> SourceTask<H> {
             let mark = self.mark(&mut clock);
             self.graph.borrow_mut().advance(&self.direct, mark)?;
             let component = self.node.component;
-            self.outgoing
-                .end_block(&self.graph, &self.host, component, mark, idle_now)
-                .await?;
+            self.outgoing.end_block(&self.graph, &self.host, component, mark, idle_now).await?;
+            self.graph.borrow_mut().flush_prompt_sinks()?;
             self.host.yield_now().await;
         }
     }
@@ -140,7 +139,7 @@ impl<H: Host> SourceTask<H> {
             while from < batch.rows() {
                 let to = (from + rows_max).min(batch.rows());
                 self.stamp(batch, from, to, clock, scratch, rejected);
-                gauge.rows_in.add((to - from) as u64);
+                gauge.rows_in.add(scratch.select.len() as u64);
                 let (select, times, marks) = (&scratch.select, &scratch.times, &scratch.marks);
                 let rows = Rows { records: batch, select, times, marks };
                 let mut graph = self.graph.borrow_mut();

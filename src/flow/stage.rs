@@ -92,8 +92,7 @@ impl Stage {
             }
         };
         self.slots.clear();
-        let found =
-            self.keys.resolve(rows.records, rows.select, columns, hashes, &mut self.slots);
+        let found = self.keys.resolve(rows.records, rows.select, columns, hashes, &mut self.slots);
         found.map_err(|error| RunError::of(&self.name, error))?;
         let keyed = KeyedRows { rows: *rows, slots: &self.slots, keys: &self.keys };
         for Plain { operator, about } in &mut self.plain {
@@ -130,6 +129,17 @@ impl Stage {
             done.map_err(|error| RunError::of(&self.name, error))?;
         }
         Ok(())
+    }
+
+    /// The watermark so far.
+    pub fn reached(&self) -> Time {
+        self.watermark
+    }
+
+    /// The component whose back-pressure figure stands for the stage: its first operator.
+    pub fn component(&self) -> usize {
+        let sorted = self.sorted.as_ref().and_then(|sorted| sorted.about.first());
+        self.plain.first().map(|plain| &plain.about).or(sorted).map_or(0, |about| about.component)
     }
 
     /// Operators of the stage.

@@ -35,7 +35,8 @@ impl KeyTable {
         _columns: &[usize],
         _hashes: &[u64],
         _slots: &mut Vec<u32>,
-    ) {
+    ) -> Result<(), KeyError> {
+        Ok(())
     }
 
     /// Keys seen so far; slots are below it.
@@ -58,3 +59,7 @@ impl KeyTable {
         &[]
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("too many keys")]
+pub struct KeyError;
