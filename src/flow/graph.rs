@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use super::RunError;
 use super::exchange::Exchange;
-use super::gauge::Gauges;
+use super::gauge::{Gauge, Gauges};
 use super::stage::Stage;
 use crate::ground::time::Time;
 use crate::ops::output::{Emitted, Outputs};
-use crate::ops::{Rows, Stateless};
+use crate::ops::{Ledger, Rows, Stateless};
 use crate::port::{Decode, Encode, Sink};
 
 /// Where the rows of a port go.
@@ -37,6 +37,27 @@ pub struct Node {
     pub operator: Box<dyn Stateless>,
     pub outputs: Outputs,
     pub targets: Vec<Vec<Target>>,
+    /// What of its figures the gauges have: a component may stand in several places.
+    pub told: Told,
+}
+
+/// Figures that were added to a gauge.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    ledger: Ledger,
+    rows_out: u64,
+}
+
+impl Told {
+    /// Adds to a gauge what came since the last call.
+    pub fn tell(&mut self, ledger: Ledger, rows_out: u64, gauge: &Gauge) {
+        gauge.rows_in.add(ledger.rows_in - self.ledger.rows_in);
+        gauge.filtered.add(ledger.filtered - self.ledger.filtered);
+        gauge.late.add(ledger.late - self.ledger.late);
+        gauge.overflows.add(ledger.overflows - self.ledger.overflows);
+        gauge.rows_out.add(rows_out - self.rows_out);
+        *self = Told { ledger, rows_out };
+    }
 }
 
 /// A sink's writing side on this shard.
@@ -68,12 +89,8 @@ pub struct SourceNode {
     pub targets: Vec<Target>,
     /// Targets of the rejected rows.
     pub rejected: Vec<Target>,
-    /// Lookup nodes whose table this source feeds.
-    pub tables: Vec<usize>,
     /// Whether other sources wait until this one, a table, has been read whole.
     pub waited_for: bool,
-    /// Columns of the source's rows.
-    pub width: usize,
 }
 
 /// Where a row's event time comes from.
@@ -136,13 +153,9 @@ impl ShardGraph {
         let node = &mut self.nodes[at];
         let done = node.operator.rows(input, rows, &mut node.outputs);
         done.map_err(|error| RunError::of(&node.name, error))?;
-        let (ledger, gauge) = (node.operator.ledger(), self.gauges.of(node.component, self.shard));
-        gauge.rows_in.set(ledger.rows_in);
-        gauge.filtered.set(ledger.filtered);
-        gauge.overflows.set(ledger.overflows);
-        if let Some(port) = node.outputs.ports.first() {
-            gauge.rows_out.set(port.rows());
-        }
+        let rows_out = node.outputs.ports.first().map_or(0, |port| port.rows());
+        let gauge = self.gauges.of(node.component, self.shard);
+        node.told.tell(node.operator.ledger(), rows_out, gauge);
         for port in 0..node.outputs.ports.len() {
             if self.nodes[at].outputs.ports[port].is_empty() {
                 continue;
@@ -271,24 +284,4 @@ impl ShardGraph {
         }
         Ok(())
     }
-}
-
-/// Which exchanges the rows of some targets may reach without passing one: the feeds that a
-/// producer (a source, a stage) has to tell of the end of every block.
-pub fn exchanges_behind(targets: &[Target], nodes: &[Node]) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut open: Vec<Target> = targets.to_vec();
-    while let Some(target) = open.pop() {
-        match target {
-            Target::Node { node, .. } => open.extend(nodes[node].targets.iter().flatten()),
-            Target::Exchange { exchange, .. } => {
-                if !found.contains(&exchange) {
-                    found.push(exchange);
-                }
-            }
-            Target::Sink { .. } => {}
-        }
-    }
-    found.sort_unstable();
-    found
 }
