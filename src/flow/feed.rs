@@ -94,15 +94,16 @@ impl Feed {
         if let Some(step) = self.merged.pop_front() {
             return Ok(step);
         }
-        let mut parcels = Vec::new();
+        let mut parcels: Vec<Vec<Parcel>> = Vec::new();
         let (mut mark, mut idle, mut ended) = (END, true, None);
         for receiver in &mut self.receivers {
+            let mut own = Vec::new();
             loop {
                 match receiver.receive().await.ok_or(Ended::Aborted)? {
-                    Message::Rows(parcel) => parcels.push(parcel),
-                    Message::BlockEnd { mark: own, idle: own_idle } => {
-                        mark = mark.min(own);
-                        idle &= own_idle;
+                    Message::Rows(parcel) => own.push(parcel),
+                    Message::BlockEnd { mark: reached, idle: quiet } => {
+                        mark = mark.min(reached);
+                        idle &= quiet;
                         break;
                     }
                     Message::End { finished } => {
@@ -111,11 +112,12 @@ impl Feed {
                     }
                 }
             }
+            parcels.push(own);
         }
         if let Some(finished) = ended {
             return Ok(self.end(finished));
         }
-        self.rows_in_block = !parcels.is_empty();
+        self.rows_in_block = parcels.iter().any(|own| !own.is_empty());
         merge_by_mark(parcels, &mut self.merged);
         self.end_block(mark, idle);
         self.merged.push_back(Step::BlockEnd);
@@ -161,38 +163,83 @@ pub fn combined(feeds: &[Feed]) -> Time {
     lowest.unwrap_or_else(|| feeds.iter().map(|feed| feed.carry).max().unwrap_or(NEVER))
 }
 
-/// Cuts parcels, each in order of mark, into runs that are in order of mark together. Ties go by
-/// the parcels' order.
-fn merge_by_mark(mut parcels: Vec<Parcel>, out: &mut VecDeque<Step>) {
-    if parcels.len() == 1 {
-        let parcel = parcels.pop().expect("there is one");
-        let to = parcel.times.len();
-        out.push_back(Step::Rows { parcel, from: 0, to });
+/// One input's parcels from one shard: together in order of mark.
+struct Sequence {
+    input: usize,
+    parcels: VecDeque<Parcel>,
+    /// Rows of the first parcel that are taken.
+    at: usize,
+}
+
+impl Sequence {
+    fn mark(&self) -> Option<Time> {
+        self.parcels.front().map(|parcel| parcel.marks[self.at])
+    }
+}
+
+/// Cuts a block's parcels into runs that are in order of mark together; equal marks go by input,
+/// then by shard. `parcels[i]` are shard i's, in the order in which it sent them.
+fn merge_by_mark(parcels: Vec<Vec<Parcel>>, out: &mut VecDeque<Step>) {
+    let mut sequences: Vec<Sequence> = Vec::new();
+    for shard in parcels {
+        let first = sequences.len();
+        for parcel in shard {
+            let own = sequences[first..].iter_mut().find(|sequence| sequence.input == parcel.input);
+            match own {
+                Some(sequence) => sequence.parcels.push_back(parcel),
+                None => sequences.push(Sequence {
+                    input: parcel.input,
+                    parcels: VecDeque::from([parcel]),
+                    at: 0,
+                }),
+            }
+        }
+    }
+    sequences.sort_by_key(|sequence| sequence.input);
+    loop {
+        let heads = sequences.iter().enumerate();
+        let mut heads = heads.filter_map(|(i, sequence)| Some((sequence.mark()?, i)));
+        let Some(first) = heads.next() else { return };
+        let (first, bound) = heads.fold((first, None), |(least, next), head| {
+            if head < least {
+                (head, Some(least))
+            } else {
+                (least, next.map_or(Some(head), |n: (Time, usize)| Some(n.min(head))))
+            }
+        });
+        take_run(&mut sequences[first.1], first.1, bound, out);
+    }
+}
+
+/// Moves the rows of a sequence's first parcel that come before `bound` to `out`.
+fn take_run(
+    sequence: &mut Sequence,
+    place: usize,
+    bound: Option<(Time, usize)>,
+    out: &mut VecDeque<Step>,
+) {
+    let from = sequence.at;
+    let parcel = &sequence.parcels[0];
+    let rest = &parcel.marks[from..];
+    let run = rest.iter().take_while(|&&mark| bound.is_none_or(|bound| (mark, place) < bound));
+    let to = from + run.count();
+    if from == 0 && to == parcel.marks.len() {
+        let parcel = sequence.parcels.pop_front().expect("its rows were just counted");
+        out.push_back(Step::Rows { parcel, from, to });
         return;
     }
-    let mut at = vec![0; parcels.len()];
-    loop {
-        let open = (0..parcels.len()).filter(|&i| at[i] < parcels[i].marks.len());
-        let Some(first) = open.min_by_key(|&i| (parcels[i].marks[at[i]], i)) else {
-            return;
-        };
-        let others = (0..parcels.len()).filter(|&i| i != first && at[i] < parcels[i].marks.len());
-        let bound = others.map(|i| (parcels[i].marks[at[i]], i)).min();
-        let marks = &parcels[first].marks;
-        let from = at[first];
-        let mut to = from + 1;
-        while to < marks.len() && bound.is_none_or(|bound| (marks[to], first) < bound) {
-            to += 1;
-        }
-        at[first] = to;
-        let parcel = Parcel {
-            input: parcels[first].input,
-            records: parcels[first].records.clone(),
-            times: parcels[first].times[from..to].to_vec(),
-            marks: parcels[first].marks[from..to].to_vec(),
-            hashes: parcels[first].hashes[from..to].to_vec(),
-        };
-        out.push_back(Step::Rows { parcel, from, to });
+    let run = Parcel {
+        input: parcel.input,
+        records: parcel.records.clone(),
+        times: parcel.times[from..to].to_vec(),
+        marks: parcel.marks[from..to].to_vec(),
+        hashes: parcel.hashes[from..to].to_vec(),
+    };
+    out.push_back(Step::Rows { parcel: run, from, to });
+    sequence.at = to;
+    if to == sequence.parcels[0].marks.len() {
+        sequence.parcels.pop_front();
+        sequence.at = 0;
     }
 }
 
@@ -219,18 +266,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn merged_runs_hold_every_row_once_in_order_of_mark(
-            mut parcels in proptest::collection::vec(
-                proptest::collection::vec(0..9i64, 0..8), 1..4)
+        fn merged_runs_hold_every_row_once_in_order_of_mark_input_and_shard(
+            mut shards in proptest::collection::vec(
+                proptest::collection::vec((0..2usize, 0..9i64), 0..9), 1..4),
+            cut in 1..4usize
         ) {
+            // (mark, input, shard, number in its sequence), and the row's value.
             let mut expected = Vec::new();
-            for (i, marks) in parcels.iter_mut().enumerate() {
-                marks.sort_unstable();
-                expected.extend(marks.iter().enumerate().map(|(j, &m)| (m, (i * 100 + j) as u64)));
+            let mut parcels: Vec<Vec<Parcel>> = Vec::new();
+            for (shard, rows) in shards.iter_mut().enumerate() {
+                rows.sort_by_key(|&(_, mark)| mark);
+                let mut sent = Vec::new();
+                for input in 0..2 {
+                    let marks: Vec<Time> =
+                        rows.iter().filter(|row| row.0 == input).map(|row| row.1).collect();
+                    let base = (shard * 1000 + input * 100) as u64;
+                    for (i, &mark) in marks.iter().enumerate() {
+                        expected.push((mark, input, shard, base + i as u64));
+                    }
+                    for (i, piece) in marks.chunks(cut).enumerate() {
+                        let mut parcel = parcel(piece, base + (i * cut) as u64);
+                        parcel.input = input;
+                        sent.push(parcel);
+                    }
+                }
+                parcels.push(sent);
             }
-            expected.sort_by_key(|&(mark, row)| (mark, row / 100, row));
-            let parcels: Vec<Parcel> =
-                parcels.iter().enumerate().map(|(i, m)| parcel(m, i as u64 * 100)).collect();
+            expected.sort_unstable();
             let mut steps = VecDeque::new();
             merge_by_mark(parcels, &mut steps);
             let mut got = Vec::new();
@@ -240,6 +302,7 @@ mod tests {
                     got.push((parcel.marks[i], parcel.records.row(row)[0]));
                 }
             }
+            let expected: Vec<_> = expected.into_iter().map(|row| (row.0, row.3)).collect();
             prop_assert_eq!(got, expected);
         }
     }

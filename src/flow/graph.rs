@@ -89,6 +89,9 @@ pub struct SourceNode {
     pub targets: Vec<Target>,
     /// Targets of the rejected rows.
     pub rejected: Vec<Target>,
+    /// Whether a stage behind has several inputs from this source: then each row goes through all
+    /// branches before the next one does, so that the stage sees them in the source's order.
+    pub row_by_row: bool,
     /// Whether other sources wait until this one, a table, has been read whole.
     pub waited_for: bool,
 }

@@ -135,9 +135,10 @@ impl<H: Host> SourceTask<H> {
         let gauges = self.graph.borrow().gauges.clone();
         let gauge = gauges.of(self.node.component, shard);
         if let Some(batch) = &next {
+            let step = if self.node.row_by_row { 1 } else { rows_max };
             let mut from = 0;
             while from < batch.rows() {
-                let to = (from + rows_max).min(batch.rows());
+                let to = (from + step).min(batch.rows());
                 self.stamp(batch, from, to, clock, scratch, rejected);
                 gauge.rows_in.add(scratch.select.len() as u64);
                 let (select, times, marks) = (&scratch.select, &scratch.times, &scratch.marks);
