@@ -11,6 +11,7 @@
 //! 3. Nothing is dropped: a full ring makes the sending task wait.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::RunError;
@@ -30,11 +31,27 @@ use crate::state::keys::KeyTable;
 pub struct Parcel {
     pub input: usize,
     pub records: Arc<RecordBatch>,
+    /// The row of `records` that the first entries below belong to; the others follow it.
+    pub first: usize,
     pub times: Vec<Time>,
     /// Watermark before each row, as far as the producer's block tells.
     pub marks: Vec<Time>,
     /// Hash of each row's key.
     pub hashes: Vec<u64>,
+}
+
+impl Parcel {
+    /// Some of the rows; `range` counts from the parcel's first.
+    pub fn part(&self, range: Range<usize>) -> Parcel {
+        Parcel {
+            input: self.input,
+            records: self.records.clone(),
+            first: self.first + range.start,
+            times: self.times[range.clone()].to_vec(),
+            marks: self.marks[range.clone()].to_vec(),
+            hashes: self.hashes[range].to_vec(),
+        }
+    }
 }
 
 /// What goes over a ring.
@@ -209,6 +226,7 @@ impl Lane {
         let parcel = Parcel {
             input: self.input,
             records: Arc::new(self.builders[self.input].finish()),
+            first: 0,
             times: std::mem::take(&mut self.times),
             marks: std::mem::take(&mut self.marks),
             hashes: std::mem::take(&mut self.hashes),
@@ -318,13 +336,7 @@ impl Outgoing {
 
 fn copy_of(message: &Message) -> Message {
     match message {
-        Message::Rows(parcel) => Message::Rows(Parcel {
-            input: parcel.input,
-            records: parcel.records.clone(),
-            times: parcel.times.clone(),
-            marks: parcel.marks.clone(),
-            hashes: parcel.hashes.clone(),
-        }),
+        Message::Rows(parcel) => Message::Rows(parcel.part(0..parcel.times.len())),
         Message::BlockEnd { mark, idle } => Message::BlockEnd { mark: *mark, idle: *idle },
         Message::End { finished } => Message::End { finished: *finished },
     }

@@ -21,8 +21,8 @@ pub enum Producer {
 
 /// What a feed gives next.
 pub enum Step {
-    /// Rows `from..to` of a parcel.
-    Rows { parcel: Parcel, from: usize, to: usize },
+    /// Rows, in order.
+    Rows(Parcel),
     /// The block is over.
     BlockEnd,
     /// The feed is over.
@@ -78,8 +78,7 @@ impl Feed {
         match self.receivers[self.turn].receive().await.ok_or(Ended::Aborted)? {
             Message::Rows(parcel) => {
                 self.rows_in_block = true;
-                let to = parcel.times.len();
-                Ok(Step::Rows { parcel, from: 0, to })
+                Ok(Step::Rows(parcel))
             }
             Message::BlockEnd { mark, idle } => {
                 self.turn = (self.turn + 1) % self.receivers.len();
@@ -183,8 +182,12 @@ fn merge_by_mark(parcels: Vec<Vec<Parcel>>, out: &mut VecDeque<Step>) {
     let mut sequences: Vec<Sequence> = Vec::new();
     for shard in parcels {
         let first = sequences.len();
-        for parcel in shard {
-            let own = sequences[first..].iter_mut().find(|sequence| sequence.input == parcel.input);
+        for parcel in shard.into_iter().flat_map(in_order) {
+            let follows = |sequence: &&mut Sequence| {
+                let last = sequence.parcels.back().and_then(|last| last.marks.last());
+                sequence.input == parcel.input && last <= parcel.marks.first()
+            };
+            let own = sequences[first..].iter_mut().find(follows);
             match own {
                 Some(sequence) => sequence.parcels.push_back(parcel),
                 None => sequences.push(Sequence {
@@ -211,6 +214,19 @@ fn merge_by_mark(parcels: Vec<Vec<Parcel>>, out: &mut VecDeque<Step>) {
     }
 }
 
+/// A parcel as it is if its marks never fall; else cut where they do (several outputs of the
+/// producer were made one input).
+fn in_order(parcel: Parcel) -> Vec<Parcel> {
+    let falls = |&at: &usize| parcel.marks[at] < parcel.marks[at - 1];
+    let mut cuts: Vec<usize> = (1..parcel.marks.len()).filter(falls).collect();
+    if cuts.is_empty() {
+        return vec![parcel];
+    }
+    cuts.insert(0, 0);
+    cuts.push(parcel.marks.len());
+    cuts.windows(2).map(|cut| parcel.part(cut[0]..cut[1])).collect()
+}
+
 /// Moves the rows of a sequence's first parcel that come before `bound` to `out`.
 fn take_run(
     sequence: &mut Sequence,
@@ -223,24 +239,14 @@ fn take_run(
     let rest = &parcel.marks[from..];
     let run = rest.iter().take_while(|&&mark| bound.is_none_or(|bound| (mark, place) < bound));
     let to = from + run.count();
-    if from == 0 && to == parcel.marks.len() {
-        let parcel = sequence.parcels.pop_front().expect("its rows were just counted");
-        out.push_back(Step::Rows { parcel, from, to });
+    sequence.at = to;
+    if to < parcel.marks.len() {
+        out.push_back(Step::Rows(parcel.part(from..to)));
         return;
     }
-    let run = Parcel {
-        input: parcel.input,
-        records: parcel.records.clone(),
-        times: parcel.times[from..to].to_vec(),
-        marks: parcel.marks[from..to].to_vec(),
-        hashes: parcel.hashes[from..to].to_vec(),
-    };
-    out.push_back(Step::Rows { parcel: run, from, to });
-    sequence.at = to;
-    if to == sequence.parcels[0].marks.len() {
-        sequence.parcels.pop_front();
-        sequence.at = 0;
-    }
+    let parcel = sequence.parcels.pop_front().expect("its rows were just counted");
+    sequence.at = 0;
+    out.push_back(Step::Rows(if from == 0 { parcel } else { parcel.part(from..to) }));
 }
 
 #[cfg(test)]
@@ -258,6 +264,7 @@ mod tests {
         Parcel {
             input: 0,
             records: Arc::new(builder.finish()),
+            first: 0,
             times: marks.to_vec(),
             marks: marks.to_vec(),
             hashes: vec![0; marks.len()],
@@ -297,9 +304,9 @@ mod tests {
             merge_by_mark(parcels, &mut steps);
             let mut got = Vec::new();
             for step in steps {
-                let Step::Rows { parcel, from, to } = step else { panic!("rows only") };
-                for (i, row) in (from..to).enumerate() {
-                    got.push((parcel.marks[i], parcel.records.row(row)[0]));
+                let Step::Rows(parcel) = step else { panic!("rows only") };
+                for (i, &mark) in parcel.marks.iter().enumerate() {
+                    got.push((mark, parcel.records.row(parcel.first + i)[0]));
                 }
             }
             let expected: Vec<_> = expected.into_iter().map(|row| (row.0, row.3)).collect();

@@ -202,8 +202,9 @@ async fn fill_table(
 ) -> Result<(), Ended> {
     loop {
         match feed.next().await? {
-            Step::Rows { parcel, from, to } => {
-                let select: Vec<u32> = (from as u32..to as u32).collect();
+            Step::Rows(parcel) => {
+                let end = parcel.first + parcel.times.len();
+                let select: Vec<u32> = (parcel.first as u32..end as u32).collect();
                 let rows = Rows {
                     records: &parcel.records,
                     select: &select,
@@ -283,7 +284,8 @@ impl<H: Host> StageTask<H> {
             let floor = self.graph.borrow().stages[self.stage].reached();
             marks.extend(parcel.marks.iter().map(|&m| m.max(carry).min(bound).max(floor)));
             select.clear();
-            select.extend(from as u32..to as u32);
+            let end = parcel.first + parcel.times.len();
+            select.extend(parcel.first as u32..end as u32);
             let (records, times) = (&*parcel.records, &parcel.times[..]);
             let rows = Rows { records, select: &select, times, marks: &marks };
             let hashes = Some(&parcel.hashes[..]);
