@@ -276,9 +276,7 @@ impl<H: Host> StageTask<H> {
         loop {
             let step = self.feeds[at].next().await?;
             let carry = self.feeds[at].carry;
-            let Step::Rows { parcel, from, to } = step else {
-                return Ok(());
-            };
+            let Step::Rows(parcel) = step else { return Ok(()) };
             marks.clear();
             let bound = bound.unwrap_or(Time::MAX);
             let floor = self.graph.borrow().stages[self.stage].reached();
