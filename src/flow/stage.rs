@@ -24,8 +24,6 @@ pub struct About {
     pub outputs: Outputs,
     /// Targets of each port.
     pub targets: Vec<Vec<Target>>,
-    /// The port of late rows, if there is one: for the ledger.
-    pub late_port: Option<usize>,
 }
 
 /// The operators that take rows in event-time order, behind their ordering buffer.
