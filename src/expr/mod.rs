@@ -23,8 +23,3 @@ impl fmt::Display for ExprError {
 }
 
 impl std::error::Error for ExprError {}
-#[derive(Clone, Debug)]
-pub struct Program;
-impl Program {
-    pub fn mask(&mut self, _b: &crate::ground::batch::RecordBatch, _s: &[u32], _o: &mut Vec<u64>) {}
-}
