@@ -14,6 +14,7 @@
 //!    wherever batches end. A row put out because a late row came has that row's mark.
 //! 4. All knowledge about a key is in [`crate::state`] handles, which `state` shows.
 
+pub mod order;
 pub mod output;
 
 use std::ops::Range;
