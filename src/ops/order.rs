@@ -32,6 +32,25 @@ use queue::Queue;
 /// one operator to the next.
 const GIVEN_ROWS: usize = 1024;
 
+/// Calls a method with the width as a constant where rows are narrow, as 0 else.
+macro_rules! by_width {
+    ($width:expr, $of:ident . $method:ident ( $($argument:expr),* )) => {
+        match $width {
+            1 => $of.$method::<1>($($argument),*),
+            2 => $of.$method::<2>($($argument),*),
+            3 => $of.$method::<3>($($argument),*),
+            4 => $of.$method::<4>($($argument),*),
+            5 => $of.$method::<5>($($argument),*),
+            6 => $of.$method::<6>($($argument),*),
+            7 => $of.$method::<7>($($argument),*),
+            8 => $of.$method::<8>($($argument),*),
+            9 => $of.$method::<9>($($argument),*),
+            10 => $of.$method::<10>($($argument),*),
+            _ => $of.$method::<0>($($argument),*),
+        }
+    };
+}
+
 /// The stage and the operators behind it, each with [`Outputs`] of its own.
 pub struct Order {
     operators: Vec<Box<dyn Ordered>>,
@@ -39,6 +58,8 @@ pub struct Order {
     waiting_rows_max: usize,
     /// Numbers of rows that are due, in order; empty between calls.
     due: Vec<u32>,
+    /// Numbers of rows that were put in together.
+    ids: Vec<u32>,
     given: Given,
     rows_in: u64,
 }
@@ -78,6 +99,7 @@ impl Order {
             queue: Queue::new(input, columns, delay_ms),
             waiting_rows_max: WAITING_ROWS_MAX,
             due: Vec::new(),
+            ids: Vec::new(),
             rows_in: 0,
         }
     }
@@ -97,6 +119,14 @@ impl Order {
     /// # Panics
     /// If marks fall (rule 1 of [`crate::ops`]), or there is not one of `outs` an operator.
     pub fn rows(&mut self, rows: &KeyedRows<'_>, outs: &mut [Outputs]) -> Result<(), OpError> {
+        by_width!(self.queue.width(), self.rows_of(rows, outs))
+    }
+
+    fn rows_of<const W: usize>(
+        &mut self,
+        rows: &KeyedRows<'_>,
+        outs: &mut [Outputs],
+    ) -> Result<(), OpError> {
         let Rows { records, select, times, marks } = rows.rows;
         let slots = rows.slots;
         assert!(
@@ -104,23 +134,37 @@ impl Order {
             "every row has a time and a mark"
         );
         assert!(slots.len() == select.len(), "every row has a key");
+        assert!(marks.is_sorted(), "marks never fall (rule 1)");
         assert_eq!(outs.len(), self.operators.len(), "every operator has its outputs");
         self.check_limit(select.len())?;
         self.rows_in += select.len() as u64;
         self.queue.begin();
-        for (i, &row) in select.iter().enumerate() {
-            let (row, time, mark) = (row as usize, times[i], marks[i]);
+        let mut from = 0;
+        while from < select.len() {
+            self.ids.clear();
+            let run = self.queue.calendar.insert_run(
+                &times[from..],
+                &marks[from..],
+                &slots[from..],
+                &mut self.ids,
+            );
+            self.queue.put::<W>(records, &select[from..from + run], &self.ids);
+            from += run;
+            if from == select.len() {
+                break;
+            }
+            let (row, time, mark) = (select[from], times[from], marks[from]);
+            self.drain::<W>(mark, rows.keys, outs)?;
             if time > mark {
-                if !self.queue.calendar.reaches(time) {
-                    self.drain(mark, rows.keys, outs)?;
-                }
-                self.queue.push(records, row, time, slots[i]);
+                self.ids.clear();
+                self.ids.push(self.queue.calendar.insert(time, slots[from]));
+                self.queue.put::<W>(records, &[row], &self.ids);
             } else {
-                self.drain(mark, rows.keys, outs)?;
-                self.queue.pass(records, row, &mut self.given.builder);
-                self.given.note(time, mark, slots[i]);
+                self.queue.pass(records, row as usize, &mut self.given.builder);
+                self.given.note(time, mark, slots[from]);
                 self.hand_over_full(rows.keys, outs)?;
             }
+            from += 1;
         }
         self.hand_over(rows.keys, outs)
     }
@@ -136,7 +180,7 @@ impl Order {
         outs: &mut [Outputs],
     ) -> Result<(), OpError> {
         self.queue.begin();
-        self.drain(watermark, keys, outs)?;
+        by_width!(self.queue.width(), self.drain(watermark, keys, outs))?;
         self.hand_over(keys, outs)?;
         for (operator, out) in self.operators.iter_mut().zip(outs) {
             operator.watermark(watermark, keys, out)?;
@@ -187,14 +231,24 @@ impl Order {
 
     /// Moves all rows up to `to` into what is handed over next.
     #[inline(never)]
-    fn drain(&mut self, to: Time, keys: &KeyTable, outs: &mut [Outputs]) -> Result<(), OpError> {
+    fn drain<const W: usize>(
+        &mut self,
+        to: Time,
+        keys: &KeyTable,
+        outs: &mut [Outputs],
+    ) -> Result<(), OpError> {
         let mut due = std::mem::take(&mut self.due);
         self.queue.calendar.drain(to, &mut due);
-        for &id in &due {
-            let link = *self.queue.calendar.link(id);
-            self.queue.take(id, &mut self.given.builder);
-            self.given.note(link.time, link.time - 1, link.slot);
+        let mut rest = &due[..];
+        while !rest.is_empty() {
+            // Long texts may fill a batch before its rows do.
+            let room = GIVEN_ROWS - self.given.times.len();
+            let room = if self.queue.has_texts() { 1 } else { room };
+            let (now, later) = rest.split_at(rest.len().min(room));
+            self.given.note_all(now, &self.queue);
+            self.queue.take::<W>(now, &mut self.given.builder);
             self.hand_over_full(keys, outs)?;
+            rest = later;
         }
         due.clear();
         self.due = due;
@@ -240,6 +294,15 @@ impl Given {
     #[inline(always)]
     fn is_full(&self) -> bool {
         self.times.len() >= GIVEN_ROWS || self.builder.heap.len() > BATCH_HEAP_BYTES
+    }
+
+    /// Says what is known of rows that are due and will be added to the builder.
+    #[inline(always)]
+    fn note_all(&mut self, ids: &[u32], queue: &Queue) {
+        for &id in ids {
+            let link = queue.calendar.link(id);
+            self.note(link.time, link.time - 1, link.slot);
+        }
     }
 
     /// Says what is known of the row that was added to the builder.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             floor                    near + 4 quarters
-//!    drained    |  ring: 8192 buckets of 2^shift ms  |  far: a list for each quarter of a ring
+//!    drained    |   ring: buckets of 2^shift ms      |  far: a list for each quarter of a ring
 //! --------------+------------------------------------+------------------------------------------> time
 //! ```
 //!
@@ -16,21 +16,26 @@
 //! 2. An entry is in the ring exactly if its quarter is in `near .. near + 4`; so entries of one
 //!    time are all in one chain or all in one list, and there in the order of arrival.
 //! 3. A bucket's bit is set exactly if its chain is not empty.
-//! 4. `links` are in use or on the free list, which is last in first out: the pool stays as small
-//!    as the number of entries that wait, and warm.
+//! 4. `links` are in use or in `free`, which is last in first out: the pool stays as small as the
+//!    number of entries that wait, and warm.
+//!
+//! Buckets grow wider when entries keep falling beyond the ring, and narrower when they keep
+//! having to be sorted; both are counted, and pay for the rebuilding.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::ground::time::{NEVER, Time};
 
-const BUCKETS: usize = 8192;
-const QUARTER_BITS: u32 = BUCKETS.trailing_zeros() - 2;
-const QUARTER: usize = 1 << QUARTER_BITS;
+/// Buckets of a ring: 32 KiB of heads; with a wide range up to 256 KiB.
+const BUCKETS_MIN_BITS: u32 = 13;
+const BUCKETS_MAX_BITS: u32 = 16;
 const NIL: u32 = u32::MAX;
-/// Far entries that are borne before the buckets are made wider.
-const FAR_BORNE: usize = 1024;
-/// Widest bucket: 2^40 ms, so that a ring spans more than any sane pair of times.
-const SHIFT_MAX: u32 = 40;
+/// Entries beyond the ring, or sorted, that are borne before buckets change their width.
+const BEYOND_BORNE: usize = 256;
+const SORTED_BORNE: usize = 8192;
+/// Widest bucket, 2^31 ms: offsets in a bucket fit 32 bits.
+const SHIFT_MAX: u32 = 31;
 
 /// What is known of a waiting row; its values lie elsewhere, at the same number.
 #[derive(Clone, Copy)]
@@ -47,7 +52,7 @@ pub struct Calendar {
     heads: Box<[u32]>,
     bits: Box<[u64]>,
     links: Vec<Link>,
-    free: u32,
+    free: Vec<u32>,
     /// Quarters beyond the ring, each in order of arrival.
     far: BTreeMap<i64, Vec<u32>>,
     far_len: usize,
@@ -56,30 +61,40 @@ pub struct Calendar {
     floor: Time,
     /// A bucket is `2^shift` ms wide.
     shift: u32,
-    shift_min: u32,
-    /// Entries drained since the buckets were last made wider or narrower.
-    drained: usize,
+    /// A quarter of the ring has `2^quarter_bits` buckets.
+    quarter_bits: u32,
+    /// Since the buckets were made as wide as they are: entries put in, those of them that fell
+    /// beyond the ring, and entries that had to be sorted.
+    inserted: usize,
+    beyond: usize,
+    sorted: usize,
+    keys: Vec<u64>,
 }
 
 impl Calendar {
     /// A queue that fits entries up to `range_ms` above the time drained to; it fits itself to
     /// wider ranges as it meets them.
     pub fn new(range_ms: i64) -> Calendar {
-        let fits = |shift: &u32| range_ms >> shift < 3 * QUARTER as i64;
-        let shift = (0..SHIFT_MAX).find(fits).unwrap_or(SHIFT_MAX);
+        let fits = |bits: u32, shift: u32| range_ms >> shift < 3 << (bits - 2);
+        let bits = (BUCKETS_MIN_BITS..BUCKETS_MAX_BITS).find(|&bits| fits(bits, 0));
+        let bits = bits.unwrap_or(BUCKETS_MAX_BITS);
+        let shift = (0..SHIFT_MAX).find(|&shift| fits(bits, shift)).unwrap_or(SHIFT_MAX);
         Calendar {
-            heads: vec![NIL; BUCKETS].into(),
-            bits: vec![0; BUCKETS / 64].into(),
+            heads: vec![NIL; 1 << bits].into(),
+            bits: vec![0; (1 << bits) / 64].into(),
             links: Vec::new(),
-            free: NIL,
+            free: Vec::new(),
             far: BTreeMap::new(),
             far_len: 0,
             ring_len: 0,
             near: 0,
             floor: NEVER,
             shift,
-            shift_min: shift,
-            drained: 0,
+            quarter_bits: bits - 2,
+            inserted: 0,
+            beyond: 0,
+            sorted: 0,
+            keys: Vec::new(),
         }
     }
 
@@ -114,7 +129,8 @@ impl Calendar {
 
     /// Bytes of memory held.
     pub fn memory_bytes(&self) -> usize {
-        self.links.capacity() * size_of::<Link>() + BUCKETS * 4 + BUCKETS / 8 + self.far_len * 4
+        let entries = self.links.capacity() * size_of::<Link>() + self.free.capacity() * 4;
+        entries + self.heads.len() * 4 + self.bits.len() * 8 + self.far_len * 4
     }
 
     /// Whether an entry of this time would be put into the ring as it stands. Where it would not,
@@ -128,19 +144,12 @@ impl Calendar {
     ///
     /// # Panics
     /// If the time has been drained already (invariant 1), or 2^32 - 1 entries wait.
-    #[inline(always)]
     pub fn insert(&mut self, time: Time, slot: u32) -> u32 {
         assert!(time > self.floor, "invariant 1");
-        let id = self.free;
-        let id = if id == NIL {
-            self.new_number()
-        } else {
-            self.free = self.links[id as usize].next;
-            id
-        };
-        let link = &mut self.links[id as usize];
-        link.time = time;
-        link.slot = slot;
+        self.reserve(1);
+        let id = self.free.pop().expect("a number was reserved");
+        self.links[id as usize] = Link { time, next: NIL, slot };
+        self.inserted += 1;
         if self.reaches(time) {
             self.put(id);
         } else {
@@ -149,13 +158,52 @@ impl Calendar {
         id
     }
 
+    /// Adds entries up to the first that is late (`time <= mark`) or beyond the ring as it stands,
+    /// appends their numbers to `ids` and says how many they are.
+    ///
+    /// # Panics
+    /// If marks are below the time drained to, or the slices' lengths differ.
+    pub fn insert_run(
+        &mut self,
+        times: &[Time],
+        marks: &[Time],
+        slots: &[u32],
+        ids: &mut Vec<u32>,
+    ) -> usize {
+        assert!(marks.first().is_none_or(|&mark| mark >= self.floor), "invariant 1");
+        let len = times.len();
+        let (marks, slots) = (&marks[..len], &slots[..len]);
+        self.reserve(len);
+        let from = self.free.len();
+        let (heads, bits) = (&mut self.heads[..], &mut self.bits[..]);
+        let (mask, shift, quarter_shift) =
+            (heads.len() - 1, self.shift, self.shift + self.quarter_bits);
+        let mut run = 0;
+        while run < len {
+            let time = times[run];
+            let reached = ((time >> quarter_shift).wrapping_sub(self.near) as u64) < 4;
+            if time <= marks[run] || !reached {
+                break;
+            }
+            let id = self.free[from - 1 - run];
+            let bucket = (time >> shift) as usize & mask;
+            let next = std::mem::replace(&mut heads[bucket], id);
+            self.links[id as usize] = Link { time, next, slot: slots[run] };
+            bits[bucket / 64] |= 1 << (bucket % 64);
+            run += 1;
+        }
+        ids.extend(self.free.drain(from - run..).rev());
+        self.ring_len += run;
+        self.inserted += run;
+        run
+    }
+
     /// Appends the numbers of all entries of times up to `to`, by time and then arrival, to
     /// `out`. They keep their numbers until each is given to [`Calendar::release`].
     pub fn drain(&mut self, to: Time, out: &mut Vec<u32>) {
         if to <= self.floor {
             return;
         }
-        let before = out.len();
         loop {
             self.drain_ring(to, out);
             let target = self.quarter(to.saturating_add(1)).max(self.near);
@@ -167,17 +215,14 @@ impl Calendar {
             self.move_on(first);
         }
         self.floor = to;
-        self.drained += out.len() - before;
-        if self.shift > self.shift_min && self.drained > 8 * self.len() + BUCKETS {
+        if self.sorted > 8 * self.len() + SORTED_BORNE {
             self.narrow();
         }
     }
 
-    /// Gives an entry's number back.
-    #[inline(always)]
-    pub fn release(&mut self, id: u32) {
-        self.links[id as usize].next = self.free;
-        self.free = id;
+    /// Gives numbers back.
+    pub fn release(&mut self, ids: &[u32]) {
+        self.free.extend_from_slice(ids);
     }
 
     /// Numbers of all entries; those of one time in the order of arrival.
@@ -194,26 +239,35 @@ impl Calendar {
     pub fn remove(&mut self, mut gone: impl FnMut(u32) -> bool) {
         let (out, ids): (Vec<u32>, Vec<u32>) = self.ids().into_iter().partition(|&id| gone(id));
         self.refill(&ids);
-        out.into_iter().for_each(|id| self.release(id));
+        self.release(&out);
     }
 
     #[inline(always)]
     fn quarter(&self, time: Time) -> i64 {
-        time >> (self.shift + QUARTER_BITS)
+        time >> (self.shift + self.quarter_bits)
     }
 
-    #[inline(never)]
-    fn new_number(&mut self) -> u32 {
-        let id = u32::try_from(self.links.len()).expect("entries are bounded by the caller");
-        assert!(id != NIL, "entries are bounded by the caller");
-        self.links.push(Link { time: 0, next: NIL, slot: 0 });
-        id
+    /// The buckets of a quarter.
+    fn place(&self, quarter: i64) -> Range<usize> {
+        let start = (quarter as usize % 4) << self.quarter_bits;
+        start..start + (1 << self.quarter_bits)
+    }
+
+    /// Makes numbers, so that at least `len` are free.
+    fn reserve(&mut self, len: usize) {
+        if self.free.len() < len {
+            let (old, more) = (self.links.len(), len.max(64));
+            let end = u32::try_from(old + more).expect("entries are bounded by the caller");
+            self.links.resize(old + more, Link { time: 0, next: NIL, slot: 0 });
+            // The lowest go out first, but after those that are warm.
+            self.free.splice(0..0, (old as u32..end).rev());
+        }
     }
 
     #[inline(always)]
     fn put(&mut self, id: u32) {
         let link = &mut self.links[id as usize];
-        let bucket = (link.time >> self.shift) as usize % BUCKETS;
+        let bucket = (link.time >> self.shift) as usize & (self.heads.len() - 1);
         link.next = self.heads[bucket];
         self.heads[bucket] = id;
         self.bits[bucket / 64] |= 1 << (bucket % 64);
@@ -224,22 +278,22 @@ impl Calendar {
     fn insert_beyond(&mut self, id: u32) {
         let time = self.links[id as usize].time;
         let quarter = self.quarter(time);
+        self.beyond += 1;
         if self.is_empty() {
             // Room below as well, where rows may still come.
             let lowest = self.quarter(self.floor.saturating_add(1));
             self.near = lowest.max(quarter - 2);
             self.put(id);
-            return;
-        }
-        if quarter < self.near {
+        } else if quarter < self.near {
             self.move_back(quarter);
             self.put(id);
         } else {
             self.far.entry(quarter).or_default().push(id);
             self.far_len += 1;
         }
-        if self.far_len > 2 * self.ring_len + FAR_BORNE {
-            self.widen();
+        let many = self.beyond > BEYOND_BORNE + self.len() / 4 && self.beyond > self.inserted / 8;
+        if many && self.shift < SHIFT_MAX {
+            self.rebuild((self.shift + 2).min(SHIFT_MAX));
         }
     }
 
@@ -261,9 +315,9 @@ impl Calendar {
         for quarter in old.max(near + 4)..old + 4 {
             let mut ids = Vec::new();
             self.chains(quarter, &mut ids);
-            let start = (quarter as usize % 4) * QUARTER;
-            self.heads[start..start + QUARTER].fill(NIL);
-            self.bits[start / 64..(start + QUARTER) / 64].fill(0);
+            let place = self.place(quarter);
+            self.bits[place.start / 64..place.end / 64].fill(0);
+            self.heads[place].fill(NIL);
             self.ring_len -= ids.len();
             self.far_len += ids.len();
             if !ids.is_empty() {
@@ -276,8 +330,8 @@ impl Calendar {
     /// Appends the numbers in the ring's buckets of one quarter, bucket by bucket, each in the
     /// order of arrival.
     fn chains(&self, quarter: i64, out: &mut Vec<u32>) {
-        let start = (quarter as usize % 4) * QUARTER;
-        for word in start / 64..(start + QUARTER) / 64 {
+        let place = self.place(quarter);
+        for word in place.start / 64..place.end / 64 {
             let mut left = self.bits[word];
             while left != 0 {
                 let at = out.len();
@@ -293,9 +347,9 @@ impl Calendar {
     }
 
     fn drain_ring(&mut self, to: Time, out: &mut Vec<u32>) {
-        let first = self.near << QUARTER_BITS;
+        let first = self.near << self.quarter_bits;
         let mut bucket = first.max(self.floor.saturating_add(1) >> self.shift);
-        let last = (to >> self.shift).min(first.saturating_add(BUCKETS as i64 - 1));
+        let last = (to >> self.shift).min(first.saturating_add(self.heads.len() as i64 - 1));
         if bucket > last {
             return;
         }
@@ -303,21 +357,28 @@ impl Calendar {
         let width_mask = (1 << self.shift) - 1;
         let cut = (to >> self.shift == last && to & width_mask != width_mask).then_some(last);
         let mut left = last - bucket + i64::from(cut.is_none());
+        let mask = self.heads.len() - 1;
         while left > 0 && self.ring_len > 0 {
-            let place = bucket as usize % BUCKETS;
+            let place = bucket as usize & mask;
             let (word, bit) = (place / 64, place % 64);
             let span = (64 - bit as i64).min(left);
-            let mut due = self.bits[word] & (!0 >> (64 - span) << bit);
+            let due = self.bits[word] & (!0 >> (64 - span) << bit);
             self.bits[word] &= !due;
-            while due != 0 {
-                self.take_chain(word * 64 + due.trailing_zeros() as usize, out);
-                due &= due - 1;
-            }
+            self.take_word(word, due, out);
             bucket = bucket.wrapping_add(span);
             left -= span;
         }
         if let Some(cut) = cut {
-            self.take_part(cut as usize % BUCKETS, to, out);
+            self.take_part(cut as usize & (self.heads.len() - 1), to, out);
+        }
+    }
+
+    /// Takes the chains of those of 64 buckets whose bits are set in `due`.
+    #[inline(always)]
+    fn take_word(&mut self, word: usize, mut due: u64, out: &mut Vec<u32>) {
+        while due != 0 {
+            self.take_chain(word * 64 + due.trailing_zeros() as usize, out);
+            due &= due - 1;
         }
     }
 
@@ -341,8 +402,26 @@ impl Calendar {
         }
         self.ring_len -= out.len() - at - 1;
         out[at..].reverse();
-        if self.shift > 0 {
-            out[at..].sort_by_key(|&id| self.links[id as usize].time);
+        if self.shift > 0 && !out[at..].is_sorted_by_key(|&id| self.links[id as usize].time) {
+            self.sort(&mut out[at..]);
+        }
+    }
+
+    /// Sorts a bucket's entries by time; they stand in the order of arrival.
+    fn sort(&mut self, ids: &mut [u32]) {
+        self.sorted += ids.len();
+        let mask = (1 << self.shift) - 1;
+        let offset = |(i, &id): (usize, &u32)| {
+            ((self.links[id as usize].time & mask) as u64) << 32 | i as u64
+        };
+        self.keys.clear();
+        self.keys.extend(ids.iter().enumerate().map(offset));
+        self.keys.sort_unstable();
+        for key in &mut self.keys {
+            *key = u64::from(ids[*key as u32 as usize]);
+        }
+        for (id, &key) in ids.iter_mut().zip(&self.keys) {
+            *id = key as u32;
         }
     }
 
@@ -361,21 +440,15 @@ impl Calendar {
         out.truncate(at + due);
     }
 
-    /// Doubles the buckets' width until the ring holds most of what waits.
-    fn widen(&mut self) {
-        while self.far_len > self.ring_len && self.shift < SHIFT_MAX {
-            self.rebuild(self.shift + 1);
-        }
-    }
-
-    /// Halves the buckets' width, again and again, as long as a quarter of the ring holds all that
+    /// Halves the buckets' width, again and again, as long as half of the ring holds all that
     /// waits: the range was wide once (a source that lagged) and is so no more.
     fn narrow(&mut self) {
-        self.drained = 0;
+        self.sorted = 0;
         let last = self.ids().iter().map(|&id| self.link(id).time).max();
         let span = last.map_or(0, |last| last.saturating_sub(self.floor));
+        let fits = |shift: u32| span >> shift < 2 << self.quarter_bits;
         let mut shift = self.shift;
-        while shift > self.shift_min && span >> (shift - 1) < QUARTER as i64 {
+        while shift > 0 && fits(shift - 1) {
             shift -= 1;
         }
         if shift < self.shift {
@@ -386,7 +459,7 @@ impl Calendar {
     fn rebuild(&mut self, shift: u32) {
         let ids = self.ids();
         self.shift = shift;
-        self.drained = 0;
+        (self.inserted, self.beyond, self.sorted) = (0, 0, 0);
         self.refill(&ids);
     }
 
@@ -450,7 +523,8 @@ mod tests {
                     let due = naive.partition_point(|(time, ..)| *time <= to);
                     let expected: Vec<u32> = naive.drain(..due).map(|(_, _, id)| id).collect();
                     assert_eq!(out, expected);
-                    out.drain(..).for_each(|id| calendar.release(id));
+                    calendar.release(&out);
+                    out.clear();
                 }
                 Act::Remove(slot) => {
                     calendar.remove(|id| id % 7 == slot % 7);
@@ -505,7 +579,7 @@ mod tests {
             for id in out.drain(..) {
                 assert_eq!(calendar.link(id).time, given * 40 + 1);
                 given += 1;
-                calendar.release(id);
+                calendar.release(&[id]);
             }
             match time {
                 99_999 => assert!(calendar.shift >= 8),
@@ -524,7 +598,8 @@ mod tests {
         for time in 1..100_000i64 {
             calendar.insert(time, 0);
             calendar.drain(time - 5_000, &mut out);
-            out.drain(..).for_each(|id| calendar.release(id));
+            calendar.release(&out);
+            out.clear();
         }
         assert_eq!((calendar.shift, calendar.far_len), (0, 1));
     }

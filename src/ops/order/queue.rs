@@ -4,7 +4,8 @@
 //! values of number n = words[n * stride ..]:  slots of the kept columns | null words | segment
 //! ```
 //!
-//! Null words are there if a kept column may be NULL, the segment if one may have a long text.
+//! Null words are there if a kept column may be NULL, the segment (its number + 1, 0 for none) if
+//! one may have a long text.
 //!
 //! 1. Only kept columns are stored, in their order in `columns`; that is the order of the rows
 //!    that come out.
@@ -16,6 +17,7 @@ use std::cell::RefCell;
 use super::calendar::Calendar;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::bits;
+use crate::ground::prefetch;
 use crate::ground::schema::Schema;
 use crate::ground::slot;
 use crate::ground::time::Time;
@@ -23,7 +25,9 @@ use crate::state::{Handle, LoadError};
 
 /// Bytes of texts that rows of about the same time share; a longer row gets its own.
 const SEGMENT_BYTES: usize = 64 << 10;
-const NO_SEGMENT: u64 = u64::MAX;
+const NO_SEGMENT: u64 = 0;
+/// Rows by which a row's values are asked for before they are read or written.
+const AHEAD: usize = 8;
 
 /// Long texts of rows that came about the same time.
 #[derive(Default)]
@@ -48,6 +52,7 @@ pub struct Queue {
     segments: Vec<Segment>,
     free_segments: Vec<usize>,
     segment: usize,
+    texts_rows: usize,
     /// Numbers by key slot, each key's in order; made when asked for, forgotten when rows move.
     by_slot: RefCell<Option<Vec<(u32, u32)>>>,
 }
@@ -72,6 +77,7 @@ impl Queue {
             segments: vec![Segment::default()],
             free_segments: Vec::new(),
             segment: 0,
+            texts_rows: 0,
             by_slot: RefCell::new(None),
         }
     }
@@ -81,52 +87,102 @@ impl Queue {
         *self.by_slot.get_mut() = None;
     }
 
-    /// Puts a row in.
+    /// Columns kept.
+    pub fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Whether a row that waits has long texts.
+    pub fn has_texts(&self) -> bool {
+        self.texts_rows > 0
+    }
+
+    /// Puts values of rows where [`Calendar::insert_run`] made places for them. `W` is the width
+    /// where it is known, or 0.
     #[inline(always)]
-    pub fn push(&mut self, records: &RecordBatch, row: usize, time: Time, slot: u32) {
-        let id = self.calendar.insert(time, slot) as usize;
-        let (at, width) = (id * self.stride, self.columns.len());
-        if self.words.len() < at + self.stride {
+    pub fn put<const W: usize>(&mut self, records: &RecordBatch, select: &[u32], ids: &[u32]) {
+        if self.words.len() < self.calendar.numbers() * self.stride {
             self.grow();
         }
-        let node = &mut self.words[at..at + self.stride];
-        let (values, rest) = node.split_at_mut(width);
-        let source = records.row(row);
-        if self.prefix {
-            values.copy_from_slice(&source[..width]);
-        } else {
-            for (value, &column) in values.iter_mut().zip(&self.columns) {
-                *value = source[column];
+        let width = if W == 0 { self.columns.len() } else { W };
+        let (stride, prefix) = (self.stride, self.prefix);
+        let (words, columns) = (&mut self.words[..], &self.columns[..]);
+        for (i, (&row, &id)) in select.iter().zip(ids).enumerate() {
+            if let Some(&next) = ids.get(i + AHEAD) {
+                prefetch::read(words, next as usize * stride);
+            }
+            let at = id as usize * stride;
+            let (values, rest) = words[at..at + stride].split_at_mut(width);
+            project::<W>(records.row(row as usize), columns, prefix, values);
+            // Null words and segment: at most two words where the width is known.
+            for word in rest {
+                *word = 0;
             }
         }
-        if self.null_words > 0 {
-            let nulls = &mut rest[..self.null_words];
-            nulls.fill(0);
+        if records.has_nulls() || !records.heap().is_empty() {
+            self.put_more(records, select, ids);
+        }
+    }
+
+    /// NULLs and long texts of rows whose values were put.
+    #[inline(never)]
+    fn put_more(&mut self, records: &RecordBatch, select: &[u32], ids: &[u32]) {
+        let width = self.columns.len();
+        for (&row, &id) in select.iter().zip(ids) {
+            let at = id as usize * self.stride;
             if records.has_nulls() {
-                project_nulls(records, row, &self.columns, nulls);
+                let nulls = &mut self.words[at + width..][..self.null_words];
+                project_nulls(records, row as usize, &self.columns, nulls);
             }
-        }
-        if !self.heaped.is_empty() {
-            rest[self.null_words] = NO_SEGMENT;
-            if !records.heap().is_empty() {
+            if !self.heaped.is_empty() {
                 self.keep_texts(at, records.heap());
             }
         }
     }
 
-    /// Takes a row that [`Calendar::drain`] named out, to the end of `out`.
+    /// Takes the rows that [`Calendar::drain`] named out, to the end of `out`.
     #[inline(always)]
-    pub fn take(&mut self, id: u32, out: &mut BatchBuilder) {
-        let (at, width) = (id as usize * self.stride, self.columns.len());
-        let (values, rest) = self.words[at..at + self.stride].split_at(width);
-        out.push(values);
-        if self.null_words > 0 {
-            out.set_nulls(&rest[..self.null_words]);
+    pub fn take<const W: usize>(&mut self, ids: &[u32], out: &mut BatchBuilder) {
+        let width = if W == 0 { self.columns.len() } else { W };
+        let (stride, first) = (self.stride, out.rows());
+        let words = &self.words[..];
+        let at = out.extend_rows(ids.len());
+        let mut more = 0;
+        let mut rows = &mut out.slots_mut()[at..];
+        for (i, &id) in ids.iter().enumerate() {
+            if let Some(&next) = ids.get(i + AHEAD) {
+                prefetch::read(words, next as usize * stride);
+            }
+            let at = id as usize * stride;
+            let (values, rest) = words[at..at + stride].split_at(width);
+            let (row, later) = rows.split_at_mut(width);
+            match (row.first_chunk_mut::<W>(), values.first_chunk::<W>()) {
+                (Some(row), Some(values)) if W > 0 => *row = *values,
+                _ => row.copy_from_slice(values),
+            }
+            rows = later;
+            for word in rest {
+                more |= word;
+            }
         }
-        if !self.heaped.is_empty() && rest[self.null_words] != NO_SEGMENT {
-            self.give_texts(at, out);
+        if more != 0 {
+            self.take_more(ids, first, out);
         }
-        self.calendar.release(id);
+        self.calendar.release(ids);
+    }
+
+    /// NULLs and long texts of rows whose values were taken, from row `first` of `out`.
+    #[inline(never)]
+    fn take_more(&mut self, ids: &[u32], first: usize, out: &mut BatchBuilder) {
+        let width = self.columns.len();
+        for (row, &id) in (first..).zip(ids) {
+            let at = id as usize * self.stride;
+            let nulls = &self.words[at + width..][..self.null_words];
+            bits::for_each(nulls, |column| out.set_null_at(row, column));
+            if !self.heaped.is_empty() && self.words[at + self.stride - 1] != NO_SEGMENT {
+                self.give_texts(at, row, out);
+            }
+        }
     }
 
     /// Copies a row past the queue, as it would have come out of it.
@@ -152,7 +208,7 @@ impl Queue {
 
     #[inline(never)]
     fn grow(&mut self) {
-        let rows = self.calendar.numbers().next_power_of_two().max(64);
+        let rows = self.calendar.numbers().next_power_of_two();
         self.words.resize(rows * self.stride, 0);
     }
 
@@ -176,26 +232,29 @@ impl Queue {
             values[i] = slot::rehome(values[i], heap, &mut segment.bytes);
         }
         segment.rows += 1;
-        values[self.stride - 1] = self.segment as u64;
+        self.texts_rows += 1;
+        values[self.stride - 1] = self.segment as u64 + 1;
     }
 
-    #[inline(never)]
-    fn give_texts(&mut self, at: usize, out: &mut BatchBuilder) {
+    fn give_texts(&mut self, at: usize, row: usize, out: &mut BatchBuilder) {
         let values = &self.words[at..at + self.stride];
-        let bytes = &self.segments[values[self.stride - 1] as usize].bytes;
+        let segment = values[self.stride - 1] as usize - 1;
         for &i in &self.heaped {
             if slot::is_heaped(values[i]) {
+                let bytes = &self.segments[segment].bytes;
                 let moved = slot::rehome(values[i], bytes, &mut out.heap);
-                out.last_row_mut()[i] = moved;
+                let place = row * self.columns.len() + i;
+                out.slots_mut()[place] = moved;
             }
         }
-        self.let_go(values[self.stride - 1] as usize);
+        self.let_go(segment);
     }
 
     /// One row fewer points into a segment.
     fn let_go(&mut self, number: usize) {
         let segment = &mut self.segments[number];
         segment.rows -= 1;
+        self.texts_rows -= 1;
         if segment.rows == 0 {
             segment.bytes.clear();
             segment.bytes.shrink_to(SEGMENT_BYTES);
@@ -245,7 +304,7 @@ impl Handle for Queue {
             out.extend_from_slice(&[0; 8]);
             for &i in &self.heaped {
                 if slot::is_heaped(node[i]) {
-                    let segment = &self.segments[node[self.stride - 1] as usize];
+                    let segment = &self.segments[node[self.stride - 1] as usize - 1];
                     out.extend_from_slice(slot::bytes(&node[i], &segment.bytes));
                 }
             }
@@ -315,7 +374,7 @@ impl Handle for Queue {
             let at = id as usize * self.stride;
             let last = self.words[at + self.stride - 1];
             if !self.heaped.is_empty() && last != NO_SEGMENT {
-                self.let_go(last as usize);
+                self.let_go(last as usize - 1);
             }
         }
         gone.sort_unstable();
@@ -325,6 +384,25 @@ impl Handle for Queue {
     fn memory_bytes(&self) -> usize {
         let texts: usize = self.segments.iter().map(|s| s.bytes.capacity()).sum();
         self.calendar.memory_bytes() + self.words.capacity() * 8 + texts
+    }
+}
+
+/// Copies the kept columns of a row. Where the width is known these are moves, not calls.
+#[inline(always)]
+fn project<const W: usize>(row: &[u64], columns: &[usize], prefix: bool, out: &mut [u64]) {
+    let known = (row.first_chunk::<W>(), columns.first_chunk::<W>(), out.first_chunk_mut::<W>());
+    match known {
+        (Some(row), _, Some(out)) if W > 0 && prefix => *out = *row,
+        (_, Some(columns), Some(out)) if W > 0 => {
+            for (value, &column) in out.iter_mut().zip(columns) {
+                *value = row[column];
+            }
+        }
+        _ => {
+            for (value, &column) in out.iter_mut().zip(columns) {
+                *value = row[column];
+            }
+        }
     }
 }
 
