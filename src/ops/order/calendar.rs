@@ -574,7 +574,8 @@ mod tests {
         for time in 0..200_000i64 {
             // An hour of disorder for a while, then five seconds.
             let delay = if time < 100_000 { 3_600_000 } else { 5_000 };
-            calendar.insert(time * 40 + 1, 0);
+            // Neighbours have changed places.
+            calendar.insert((time ^ 1) * 40 + 1, 0);
             calendar.drain((time * 40 - delay).max(calendar.floor()), &mut out);
             for id in out.drain(..) {
                 assert_eq!(calendar.link(id).time, given * 40 + 1);
