@@ -31,3 +31,6 @@ pub const REJECTED_RAW_BYTES: usize = 64 << 10;
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Deepest nesting of an expression.
 pub const EXPR_DEPTH_MAX: usize = 200;
+/// Most rows that wait for their watermark in front of one key's operators on one shard. More
+/// wait only where an input lags far behind another, and then the run stops and says so.
+pub const WAITING_ROWS_MAX: usize = 1 << 27;

@@ -15,6 +15,7 @@ pub mod ring;
 pub mod schema;
 pub mod slot;
 pub mod time;
+pub mod words;
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("records are little-endian archives read in place; this target is big-endian");

@@ -17,6 +17,8 @@
 pub mod order;
 pub mod output;
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 use crate::ground::batch::RecordBatch;
@@ -49,6 +51,21 @@ pub struct Rows<'a> {
     pub marks: &'a [Time],
 }
 
+impl<'a> Rows<'a> {
+    /// Some of the selected rows, one behind the other.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn part(&self, range: Range<usize>) -> Rows<'a> {
+        Rows {
+            records: self.records,
+            select: &self.select[range.clone()],
+            times: &self.times[range.clone()],
+            marks: &self.marks[range],
+        }
+    }
+}
+
 /// [`Rows`] that have their key's slot.
 #[derive(Clone, Copy)]
 pub struct KeyedRows<'a> {
@@ -57,6 +74,20 @@ pub struct KeyedRows<'a> {
     pub slots: &'a [u32],
     /// The keys behind the slots.
     pub keys: &'a KeyTable,
+}
+
+impl<'a> KeyedRows<'a> {
+    /// Some of the rows, one behind the other.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn part(&self, range: Range<usize>) -> KeyedRows<'a> {
+        KeyedRows {
+            rows: self.rows.part(range.clone()),
+            slots: &self.slots[range],
+            keys: self.keys,
+        }
+    }
 }
 
 /// Rows used, filtered and late since the run began: `rows_in = used + filtered + late`.
@@ -84,13 +115,44 @@ pub trait Stateless {
 /// An operator behind the ordering stage: it sees the rows of its keys in event-time order, ties as they
 /// arrived, each before the watermark that lets it through is told.
 pub trait Ordered {
+    /// Takes a stretch of the sequence that the stage gives: rows in event-time order, and between
+    /// them, where they came, late ones (those of `time <= mark`). Marks never fall; all rows up
+    /// to a late row's mark stand before it. What the operator puts out may not depend on how the
+    /// sequence is cut.
+    ///
+    /// As it stands here it cuts the stretch into runs for [`Ordered::ordered`] and
+    /// [`Ordered::late`]. An operator that evaluates expressions over whole batches does so here
+    /// first, once, instead of for each run.
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn rows(&mut self, rows: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError> {
+        let (times, marks) = (rows.rows.times, rows.rows.marks);
+        let mut from = 0;
+        while from < times.len() {
+            let late = times[from] <= marks[from];
+            let same = |i: &usize| (times[*i] <= marks[*i]) == late;
+            let to = (from..times.len()).take_while(same).count() + from;
+            let run = rows.part(from..to);
+            if late {
+                self.late(&run, out)?;
+            } else {
+                self.ordered(&run, out)?;
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
     /// Rows whose times never fall, within a call and from call to call. `marks` are `times - 1`.
     ///
     /// # Errors
     /// [`OpError`] stops the run.
     fn ordered(&mut self, rows: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError>;
 
-    /// Rows that came behind the watermark (`time <= mark`), in arrival order.
+    /// Rows that came behind the watermark (`time <= mark`), in arrival order. All rows up to
+    /// `marks[i]` have been given before row i, but that watermark has not been told: what it makes
+    /// due is due before row i (rule 1).
     ///
     /// # Errors
     /// [`OpError`] stops the run.

@@ -7,7 +7,14 @@
 //!
 //! What is absent: operators, disks, `async`. The store beneath is reached by `save` and `load`.
 
+pub mod distinct;
+mod distinct_table;
 pub mod keys;
+pub mod lines;
+pub mod panes;
+pub mod pool;
+mod texts;
+pub mod touched;
 
 use thiserror::Error;
 

@@ -1,0 +1,419 @@
+//! Rows that wait for their watermark: a [`Calendar`] of numbers, and the rows' values beside it.
+//!
+//! ```text
+//! values of number n = words[n * stride ..]:  slots of the kept columns | null words | segment
+//! ```
+//!
+//! Null words are there if a kept column may be NULL, the segment (its number + 1, 0 for none) if
+//! one may have a long text.
+//!
+//! 1. Only kept columns are stored, in their order in `columns`; that is the order of the rows
+//!    that come out.
+//! 2. All long texts of a row lie in one segment; a segment counts the rows that point into it and
+//!    is used again when there are none. So texts cost a copy in and a copy out, no allocation.
+
+use std::cell::RefCell;
+
+use super::calendar::Calendar;
+use crate::ground::batch::{BatchBuilder, RecordBatch};
+use crate::ground::bits;
+use crate::ground::prefetch;
+use crate::ground::schema::Schema;
+use crate::ground::slot;
+use crate::ground::time::Time;
+use crate::state::{Handle, LoadError};
+
+/// Bytes of texts that rows of about the same time share; a longer row gets its own.
+const SEGMENT_BYTES: usize = 64 << 10;
+const NO_SEGMENT: u64 = 0;
+/// Rows by which a row's values are asked for before they are read or written.
+const AHEAD: usize = 8;
+
+/// Long texts of rows that came about the same time.
+#[derive(Default)]
+struct Segment {
+    bytes: Vec<u8>,
+    rows: usize,
+}
+
+/// Waiting rows. A state handle: what waits is knowledge about its key.
+pub struct Queue {
+    /// When each row is due.
+    pub calendar: Calendar,
+    /// Columns of the input that are kept.
+    columns: Vec<usize>,
+    /// Whether the kept columns are the input's first ones, in order.
+    prefix: bool,
+    /// Kept columns (by their new place) that may have long texts.
+    heaped: Vec<usize>,
+    null_words: usize,
+    stride: usize,
+    words: Vec<u64>,
+    segments: Vec<Segment>,
+    free_segments: Vec<usize>,
+    segment: usize,
+    texts_rows: usize,
+    /// Numbers by key slot, each key's in order; made when asked for, forgotten when rows move.
+    by_slot: RefCell<Option<Vec<(u32, u32)>>>,
+}
+
+impl Queue {
+    /// An empty queue for rows of `input`, of which `columns` are kept.
+    pub fn new(input: &Schema, columns: Vec<usize>, range_ms: i64) -> Queue {
+        let kept = || columns.iter().map(|&column| &input.columns[column]);
+        let heaped: Vec<usize> = (0..columns.len())
+            .filter(|&i| input.columns[columns[i]].data_type.is_heaped())
+            .collect();
+        let nullable = kept().any(|column| column.nullable);
+        let null_words = usize::from(nullable) * columns.len().div_ceil(64);
+        Queue {
+            calendar: Calendar::new(range_ms),
+            prefix: columns.iter().enumerate().all(|(i, &column)| i == column),
+            stride: columns.len() + null_words + usize::from(!heaped.is_empty()),
+            columns,
+            heaped,
+            null_words,
+            words: Vec::new(),
+            segments: vec![Segment::default()],
+            free_segments: Vec::new(),
+            segment: 0,
+            texts_rows: 0,
+            by_slot: RefCell::new(None),
+        }
+    }
+
+    /// Must be called before rows are put in or taken out, once for any number of them.
+    pub fn begin(&mut self) {
+        *self.by_slot.get_mut() = None;
+    }
+
+    /// Columns kept.
+    pub fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Whether a row that waits has long texts.
+    pub fn has_texts(&self) -> bool {
+        self.texts_rows > 0
+    }
+
+    /// Puts values of rows where [`Calendar::insert_run`] made places for them. `W` is the width
+    /// where it is known, or 0.
+    #[inline(always)]
+    pub fn put<const W: usize>(&mut self, records: &RecordBatch, select: &[u32], ids: &[u32]) {
+        if self.words.len() < self.calendar.numbers() * self.stride {
+            self.grow();
+        }
+        let width = if W == 0 { self.columns.len() } else { W };
+        let (stride, prefix) = (self.stride, self.prefix);
+        let (words, columns) = (&mut self.words[..], &self.columns[..]);
+        for (i, (&row, &id)) in select.iter().zip(ids).enumerate() {
+            if let Some(&next) = ids.get(i + AHEAD) {
+                prefetch::read(words, next as usize * stride);
+            }
+            let at = id as usize * stride;
+            let (values, rest) = words[at..at + stride].split_at_mut(width);
+            project::<W>(records.row(row as usize), columns, prefix, values);
+            // Null words and segment: at most two words where the width is known.
+            for word in rest {
+                *word = 0;
+            }
+        }
+        if records.has_nulls() || !records.heap().is_empty() {
+            self.put_more(records, select, ids);
+        }
+    }
+
+    /// NULLs and long texts of rows whose values were put.
+    #[inline(never)]
+    fn put_more(&mut self, records: &RecordBatch, select: &[u32], ids: &[u32]) {
+        let width = self.columns.len();
+        for (&row, &id) in select.iter().zip(ids) {
+            let at = id as usize * self.stride;
+            if records.has_nulls() {
+                let nulls = &mut self.words[at + width..][..self.null_words];
+                project_nulls(records, row as usize, &self.columns, nulls);
+            }
+            if !self.heaped.is_empty() {
+                self.keep_texts(at, records.heap());
+            }
+        }
+    }
+
+    /// Takes the rows that [`Calendar::drain`] named out, to the end of `out`.
+    #[inline(always)]
+    pub fn take<const W: usize>(&mut self, ids: &[u32], out: &mut BatchBuilder) {
+        let width = if W == 0 { self.columns.len() } else { W };
+        let (stride, first) = (self.stride, out.rows());
+        let words = &self.words[..];
+        let at = out.extend_rows(ids.len());
+        let mut more = 0;
+        let mut rows = &mut out.slots_mut()[at..];
+        for (i, &id) in ids.iter().enumerate() {
+            if let Some(&next) = ids.get(i + AHEAD) {
+                prefetch::read(words, next as usize * stride);
+            }
+            let at = id as usize * stride;
+            let (values, rest) = words[at..at + stride].split_at(width);
+            let (row, later) = rows.split_at_mut(width);
+            match (row.first_chunk_mut::<W>(), values.first_chunk::<W>()) {
+                (Some(row), Some(values)) if W > 0 => *row = *values,
+                _ => row.copy_from_slice(values),
+            }
+            rows = later;
+            for word in rest {
+                more |= word;
+            }
+        }
+        if more != 0 {
+            self.take_more(ids, first, out);
+        }
+        self.calendar.release(ids);
+    }
+
+    /// NULLs and long texts of rows whose values were taken, from row `first` of `out`.
+    #[inline(never)]
+    fn take_more(&mut self, ids: &[u32], first: usize, out: &mut BatchBuilder) {
+        let width = self.columns.len();
+        for (row, &id) in (first..).zip(ids) {
+            let at = id as usize * self.stride;
+            let nulls = &self.words[at + width..][..self.null_words];
+            bits::for_each(nulls, |column| out.set_null_at(row, column));
+            if !self.heaped.is_empty() && self.words[at + self.stride - 1] != NO_SEGMENT {
+                self.give_texts(at, row, out);
+            }
+        }
+    }
+
+    /// Copies a row past the queue, as it would have come out of it.
+    pub fn pass(&self, records: &RecordBatch, row: usize, out: &mut BatchBuilder) {
+        let source = records.row(row);
+        let columns = &self.columns;
+        out.push_with(|to| {
+            for (value, &column) in to.iter_mut().zip(columns) {
+                *value = source[column];
+            }
+        });
+        for (i, &column) in columns.iter().enumerate() {
+            if records.is_null(row, column) {
+                out.set_null(i);
+            }
+        }
+        for &i in &self.heaped {
+            let value = out.last_row_mut()[i];
+            let moved = slot::rehome(value, records.heap(), &mut out.heap);
+            out.last_row_mut()[i] = moved;
+        }
+    }
+
+    #[inline(never)]
+    fn grow(&mut self) {
+        let rows = self.calendar.numbers().next_power_of_two();
+        self.words.resize(rows * self.stride, 0);
+    }
+
+    #[inline(never)]
+    fn keep_texts(&mut self, at: usize, heap: &[u8]) {
+        let values = &mut self.words[at..at + self.stride];
+        let texts = self.heaped.iter().map(|&i| values[i]);
+        let len: usize = texts.filter(|&v| slot::is_heaped(v)).map(slot::len).sum();
+        if len == 0 {
+            return;
+        }
+        let current = &self.segments[self.segment];
+        if !current.bytes.is_empty() && current.bytes.len() + len > SEGMENT_BYTES {
+            self.segment = self.free_segments.pop().unwrap_or_else(|| {
+                self.segments.push(Segment::default());
+                self.segments.len() - 1
+            });
+        }
+        let segment = &mut self.segments[self.segment];
+        for &i in &self.heaped {
+            values[i] = slot::rehome(values[i], heap, &mut segment.bytes);
+        }
+        segment.rows += 1;
+        self.texts_rows += 1;
+        values[self.stride - 1] = self.segment as u64 + 1;
+    }
+
+    fn give_texts(&mut self, at: usize, row: usize, out: &mut BatchBuilder) {
+        let values = &self.words[at..at + self.stride];
+        let segment = values[self.stride - 1] as usize - 1;
+        for &i in &self.heaped {
+            if slot::is_heaped(values[i]) {
+                let bytes = &self.segments[segment].bytes;
+                let moved = slot::rehome(values[i], bytes, &mut out.heap);
+                let place = row * self.columns.len() + i;
+                out.slots_mut()[place] = moved;
+            }
+        }
+        self.let_go(segment);
+    }
+
+    /// One row fewer points into a segment.
+    fn let_go(&mut self, number: usize) {
+        let segment = &mut self.segments[number];
+        segment.rows -= 1;
+        self.texts_rows -= 1;
+        if segment.rows == 0 {
+            segment.bytes.clear();
+            segment.bytes.shrink_to(SEGMENT_BYTES);
+            if number != self.segment {
+                self.free_segments.push(number);
+            }
+        }
+    }
+
+    /// Calls `each` with the numbers of a key's rows, in order.
+    fn of_slot(&self, slot: u32, mut each: impl FnMut(u32)) {
+        let mut by_slot = self.by_slot.borrow_mut();
+        let by_slot = by_slot.get_or_insert_with(|| {
+            let ids = self.calendar.ids();
+            let mut by_slot: Vec<(u32, u32)> =
+                ids.into_iter().map(|id| (self.calendar.link(id).slot, id)).collect();
+            by_slot.sort_by_key(|&(slot, id)| (slot, self.calendar.link(id).time));
+            by_slot
+        });
+        let from = by_slot.partition_point(|&(other, _)| other < slot);
+        let found = by_slot[from..].iter().take_while(|&&(other, _)| other == slot);
+        found.for_each(|&(_, id)| each(id));
+    }
+
+    fn wrong(reason: &str) -> LoadError {
+        LoadError { handle: "order.waiting".into(), reason: reason.into() }
+    }
+}
+
+/// A saved row: time | slots | null words | bytes of texts: u64 | texts, in the columns' order.
+/// Columns and their types are those of the pipeline that saved it.
+impl Handle for Queue {
+    fn save(&self, slot: u32, out: &mut Vec<u8>) {
+        self.of_slot(slot, |id| {
+            let at = id as usize * self.stride;
+            let node = &self.words[at..at + self.stride];
+            let kept = self.columns.len() + self.null_words;
+            out.extend_from_slice(&self.calendar.link(id).time.to_le_bytes());
+            let start = out.len();
+            node[..kept].iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+            for &i in self.heaped.iter().filter(|&&i| slot::is_heaped(node[i])) {
+                // Without its place in the segment: what is saved depends on the row alone.
+                let value = slot::heaped(0, slot::len(node[i]));
+                out[start + 8 * i..][..8].copy_from_slice(&value.to_le_bytes());
+            }
+            let len_at = out.len();
+            out.extend_from_slice(&[0; 8]);
+            for &i in &self.heaped {
+                if slot::is_heaped(node[i]) {
+                    let segment = &self.segments[node[self.stride - 1] as usize - 1];
+                    out.extend_from_slice(slot::bytes(&node[i], &segment.bytes));
+                }
+            }
+            let len = (out.len() - len_at - 8) as u64;
+            out[len_at..len_at + 8].copy_from_slice(&len.to_le_bytes());
+        });
+    }
+
+    fn load(&mut self, slot: u32, bytes: &[u8]) -> Result<(), LoadError> {
+        self.begin();
+        let short = || Queue::wrong("it is cut short");
+        let kept = self.columns.len() + self.null_words;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at_checked(16 + 8 * kept).ok_or_else(short)?;
+            let (words, _) = head.as_chunks::<8>();
+            let word = |i: usize| u64::from_le_bytes(words[i]);
+            let len = usize::try_from(word(kept + 1)).map_err(|_| short())?;
+            let (texts, tail) = tail.split_at_checked(len).ok_or_else(short)?;
+            let time = word(0) as Time;
+            if time <= self.calendar.floor() {
+                return Err(Queue::wrong("a row lies behind the watermark"));
+            }
+            // Texts lie one behind the other, so their places follow from their lengths.
+            let mut values: Vec<u64> = (0..kept).map(|i| word(i + 1)).collect();
+            let mut offset = 0;
+            for &i in &self.heaped {
+                if !slot::is_heaped(values[i]) && slot::len(values[i]) > slot::INLINE_MAX {
+                    return Err(Queue::wrong("a text has no length"));
+                }
+                if slot::is_heaped(values[i]) {
+                    let len = slot::len(values[i]);
+                    values[i] = slot::heaped(offset as u32, len);
+                    offset += len;
+                }
+            }
+            if offset != len {
+                return Err(Queue::wrong("its texts have other lengths than its rows say"));
+            }
+            let nulls = &values[self.columns.len()..];
+            let last = nulls.last().copied().unwrap_or(0);
+            if last & !bits::tail(self.columns.len()) != 0 {
+                return Err(Queue::wrong("a column is NULL that does not exist"));
+            }
+            let at = self.calendar.insert(time, slot) as usize * self.stride;
+            if self.words.len() < at + self.stride {
+                self.grow();
+            }
+            self.words[at..at + kept].copy_from_slice(&values);
+            if !self.heaped.is_empty() {
+                self.words[at + kept] = NO_SEGMENT;
+                self.keep_texts(at, texts);
+            }
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, slot: u32) {
+        let mut gone = Vec::new();
+        self.of_slot(slot, |id| gone.push(id));
+        if gone.is_empty() {
+            return;
+        }
+        self.begin();
+        for &id in &gone {
+            let at = id as usize * self.stride;
+            let last = self.words[at + self.stride - 1];
+            if !self.heaped.is_empty() && last != NO_SEGMENT {
+                self.let_go(last as usize - 1);
+            }
+        }
+        gone.sort_unstable();
+        self.calendar.remove(|id| gone.binary_search(&id).is_ok());
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let texts: usize = self.segments.iter().map(|s| s.bytes.capacity()).sum();
+        self.calendar.memory_bytes() + self.words.capacity() * 8 + texts
+    }
+}
+
+/// Copies the kept columns of a row. Where the width is known these are moves, not calls.
+#[inline(always)]
+fn project<const W: usize>(row: &[u64], columns: &[usize], prefix: bool, out: &mut [u64]) {
+    let known = (row.first_chunk::<W>(), columns.first_chunk::<W>(), out.first_chunk_mut::<W>());
+    match known {
+        (Some(row), _, Some(out)) if W > 0 && prefix => *out = *row,
+        (_, Some(columns), Some(out)) if W > 0 => {
+            for (value, &column) in out.iter_mut().zip(columns) {
+                *value = row[column];
+            }
+        }
+        _ => {
+            for (value, &column) in out.iter_mut().zip(columns) {
+                *value = row[column];
+            }
+        }
+    }
+}
+
+#[inline(never)]
+fn project_nulls(records: &RecordBatch, row: usize, columns: &[usize], out: &mut [u64]) {
+    let words = records.null_words();
+    let nulls = &records.nulls()[row * words..(row + 1) * words];
+    if nulls.iter().all(|&word| word == 0) {
+        return;
+    }
+    for (i, &column) in columns.iter().enumerate() {
+        out[i / 64] |= (nulls[column / 64] >> (column % 64) & 1) << (i % 64);
+    }
+}

@@ -1,0 +1,348 @@
+//! The flat table under [`super::distinct`]: (slot, value) to the panes that saw it.
+//!
+//! ```text
+//! bucket = one cache line of 4 entries: value x 4 | about x 4, 8 bytes each
+//! about  = slot: 32 | last pane mod 256: 8 | history: 23, bit i = seen i panes before the last | full: 1
+//! ```
+//!
+//! 1. An entry lies in its home bucket or in one reached from there over buckets whose `full` bit (in
+//!    their first entry) is set; the search for an absent pair ends at the first without.
+//! 2. An entry with an empty history is free. One last seen before `oldest` is dead: it is written over
+//!    by the next pair that comes its way, never swept.
+//! 3. No entry is older than 255 panes: the table is built anew every 128 panes, or when too many
+//!    buckets are full, or when it has to grow; dead entries stay behind.
+//! 4. More live panes than the history has bits (where late rows ask for it) or than the last pane can
+//!    tell apart are kept in a plain map with a sorted list of panes for each pair: slower, and
+//!    right for any number.
+
+use std::collections::BTreeMap;
+
+use crate::ground::key::{hash_next, hash_word};
+use crate::ground::words::Words;
+
+const HISTORY: u32 = 23;
+const RENEW: i64 = 128;
+/// Most live panes that ages of up to 255 tell apart with [`RENEW`] more between two builds.
+const SPAN: usize = 120;
+const FULL: u64 = 1;
+const BITS: u64 = ((1 << HISTORY) - 1) << 1;
+
+/// Which panes saw a pair.
+pub enum Past {
+    /// The last pane, and bit i for the pane i before it.
+    Bits { last: i64, bits: u64 },
+    /// In order.
+    List(Vec<i64>),
+}
+
+impl Past {
+    /// Whether one of the panes `first..=last` saw it.
+    pub fn is_in(&self, first: i64, last: i64) -> bool {
+        let mut found = false;
+        self.for_each(|pane| found |= first <= pane && pane <= last);
+        found
+    }
+
+    /// Calls `each` for every pane that saw it.
+    pub fn for_each(&self, mut each: impl FnMut(i64)) {
+        match self {
+            Past::Bits { last, bits } => {
+                let mut left = *bits;
+                while left != 0 {
+                    each(last - i64::from(left.trailing_zeros()));
+                    left &= left - 1;
+                }
+            }
+            Past::List(panes) => panes.iter().for_each(|&pane| each(pane)),
+        }
+    }
+}
+
+/// The pairs and their panes.
+pub struct Pairs {
+    /// Buckets of 8 words.
+    table: Words,
+    /// 64 - log2 of the buckets.
+    shift: u32,
+    full: usize,
+    /// Frontier when the table was built.
+    renewed: i64,
+    /// Entries that are not free, dead ones included.
+    filled: usize,
+    wide: Option<Wide>,
+}
+
+impl Pairs {
+    /// A table for at most `span` live panes; `late` if the whole past of a pair is asked for, not
+    /// only its last pane.
+    pub fn new(span: usize, late: bool) -> Pairs {
+        let most = if late { HISTORY as usize } else { SPAN };
+        Pairs {
+            table: Words::zeroed(8 << 4),
+            shift: 60,
+            full: 0,
+            renewed: i64::MIN,
+            filled: 0,
+            wide: (span > most).then(Wide::default),
+        }
+    }
+
+    /// The table's words; a home bucket begins at 8 times its number.
+    #[inline(always)]
+    pub fn lines(&self) -> &[u64] {
+        &self.table
+    }
+
+    /// Home bucket of a pair.
+    #[inline(always)]
+    pub fn home(&self, slot: u32, value: u64) -> usize {
+        (hash_next(hash_word(value), u64::from(slot)) >> self.shift) as usize
+    }
+
+    fn buckets(&self) -> usize {
+        self.table.len() / 8
+    }
+
+    /// Makes room for `more` pairs without building the table anew while they come in, so that
+    /// homes stay what they are.
+    pub fn make_room(&mut self, more: usize, frontier: i64, oldest: i64) {
+        if self.wide.is_some() {
+            return;
+        }
+        let entries = self.buckets() * 4;
+        let crowded = self.full * 4 > self.buckets() || (self.filled + more) * 5 > entries * 4;
+        if crowded {
+            self.rebuild(more, frontier, oldest);
+        }
+    }
+
+    /// Tells of a new frontier and of panes dropped, before they are used.
+    pub fn renew(&mut self, old: i64, frontier: i64, oldest: i64) {
+        if let Some(wide) = &mut self.wide {
+            wide.expire(oldest);
+        } else if self.renewed == i64::MIN {
+            self.renewed = frontier;
+        } else if frontier.saturating_sub(self.renewed) >= RENEW {
+            self.rebuild(0, old, oldest);
+            self.renewed = frontier;
+        }
+    }
+
+    fn last(about: u64, frontier: i64) -> i64 {
+        let age = (frontier as u8).wrapping_sub((about >> 24) as u8);
+        frontier - i64::from(age)
+    }
+
+    fn rebuild(&mut self, more: usize, frontier: i64, oldest: i64) {
+        let is_live = |about: u64| about & BITS != 0 && Pairs::last(about, frontier) >= oldest;
+        let entries = |table: &Words| {
+            let buckets = table.chunks_exact(8);
+            let entries = buckets.flat_map(|b| (0..4).map(move |i| (b[i], b[4 + i])));
+            entries.filter(|&(_, about)| is_live(about)).collect::<Vec<_>>()
+        };
+        let live = entries(&self.table);
+        let mut log = 4;
+        // At most half full with what is about to come.
+        while (4usize << log) < (live.len() + more) * 2 {
+            log += 1;
+        }
+        self.table = Words::zeroed(8 << log);
+        (self.shift, self.full, self.filled) = (64 - log, 0, 0);
+        self.renewed = frontier;
+        for (value, about) in live {
+            let home = self.home((about >> 32) as u32, value);
+            self.insert(home, value, about & !FULL, frontier, oldest);
+        }
+    }
+
+    /// Marks a pair as seen in `pane` (up to the frontier, not before `oldest`) and gives the last
+    /// live pane that saw it before, or one before `oldest` if none did.
+    #[inline(always)]
+    pub fn mark(
+        &mut self,
+        slot: u32,
+        value: u64,
+        home: usize,
+        pane: i64,
+        frontier: i64,
+        oldest: i64,
+    ) -> i64 {
+        if let Some(wide) = &mut self.wide {
+            return wide.mark(slot, value, pane, oldest);
+        }
+        let Some(place) = self.find(slot, value, home) else {
+            let about = u64::from(slot) << 32 | u64::from(pane as u8) << 24 | 2;
+            self.insert(home, value, about, frontier, oldest);
+            return i64::MIN;
+        };
+        let about = self.table[place + 4];
+        let last = Pairs::last(about, frontier);
+        let history = about & BITS;
+        let (newest, history) = if last < oldest {
+            (pane, 2)
+        } else if pane >= last {
+            let moved = (pane - last) as u32;
+            let older = if moved < HISTORY { history << moved & BITS } else { 0 };
+            (pane, older | 2)
+        } else {
+            (last, history | 2 << (last - pane) & BITS)
+        };
+        self.table[place + 4] =
+            u64::from(slot) << 32 | u64::from(newest as u8) << 24 | history | about & FULL;
+        last
+    }
+
+    /// Place of a pair's value in the table; its other word is 4 on.
+    #[inline(always)]
+    fn find(&self, slot: u32, value: u64, home: usize) -> Option<usize> {
+        let mut bucket = home;
+        loop {
+            let line: &[u64; 8] = self.table[bucket * 8..][..8].try_into().ok()?;
+            for i in 0..4 {
+                let about = line[4 + i];
+                if line[i] == value && about >> 32 == u64::from(slot) && about & BITS != 0 {
+                    return Some(bucket * 8 + i);
+                }
+            }
+            if line[4] & FULL == 0 {
+                return None;
+            }
+            bucket = (bucket + 1) & (self.buckets() - 1);
+        }
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, home: usize, value: u64, about: u64, frontier: i64, oldest: i64) {
+        let mut bucket = home;
+        loop {
+            let line = &mut self.table[bucket * 8..][..8];
+            for i in 0..4 {
+                let held = line[4 + i];
+                if held & BITS == 0 || Pairs::last(held, frontier) < oldest {
+                    line[i] = value;
+                    line[4 + i] = about | held & FULL;
+                    self.filled += usize::from(held & BITS == 0);
+                    return;
+                }
+            }
+            if line[4] & FULL == 0 {
+                line[4] |= FULL;
+                self.full += 1;
+            }
+            bucket = (bucket + 1) & (self.buckets() - 1);
+        }
+    }
+
+    /// The panes that saw a pair, those alive.
+    pub fn past(&self, slot: u32, value: u64, frontier: i64, oldest: i64) -> Past {
+        if let Some(wide) = &self.wide {
+            return Past::List(wide.pairs.get(&(slot, value)).cloned().unwrap_or_default());
+        }
+        match self.find(slot, value, self.home(slot, value)) {
+            Some(place) => self.past_at(place, frontier, oldest),
+            None => Past::List(Vec::new()),
+        }
+    }
+
+    fn past_at(&self, place: usize, frontier: i64, oldest: i64) -> Past {
+        let about = self.table[place + 4];
+        let last = Pairs::last(about, frontier);
+        let bits = if last < oldest { 0 } else { (about & BITS) >> 1 };
+        Past::Bits { last, bits }
+    }
+
+    /// (slot, place) of every pair of the flat table, by slot. O(table).
+    pub fn places(&self) -> Vec<(u32, u32)> {
+        let held = (0..self.table.len() as u32)
+            .filter(|&place| place % 8 < 4 && self.table[place as usize + 4] & BITS != 0);
+        let slot = |place: u32| (self.table[place as usize + 4] >> 32) as u32;
+        let mut found: Vec<(u32, u32)> = held.map(|place| (slot(place), place)).collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Calls `each` with the values of a slot and their panes; `places` are [`Pairs::places`].
+    pub fn of_slot(
+        &self,
+        slot: u32,
+        places: &[(u32, u32)],
+        frontier: i64,
+        oldest: i64,
+        mut each: impl FnMut(u64, Past),
+    ) {
+        if let Some(wide) = &self.wide {
+            for (&(_, value), panes) in wide.pairs.range((slot, 0)..=(slot, u64::MAX)) {
+                each(value, Past::List(panes.clone()));
+            }
+        }
+        for &(_, place) in of(places, slot) {
+            let place = place as usize;
+            each(self.table[place], self.past_at(place, frontier, oldest));
+        }
+    }
+
+    /// Takes out the pairs of a slot; `places` stay right for other slots.
+    pub fn remove(&mut self, slot: u32, places: &[(u32, u32)]) {
+        if let Some(wide) = &mut self.wide {
+            let mut later = wide.pairs.split_off(&(slot, 0));
+            if let Some(next) = slot.checked_add(1) {
+                wide.pairs.append(&mut later.split_off(&(next, 0)));
+            }
+        }
+        for &(_, place) in of(places, slot) {
+            self.table[place as usize + 4] &= FULL;
+        }
+    }
+
+    /// Values of all live pairs. O(table).
+    pub fn values(&self, frontier: i64, oldest: i64) -> Vec<u64> {
+        if let Some(wide) = &self.wide {
+            return wide.pairs.keys().map(|&(_, value)| value).collect();
+        }
+        let live = |&(_, place): &(u32, u32)| {
+            let about = self.table[place as usize + 4];
+            Pairs::last(about, frontier) >= oldest
+        };
+        let places = self.places().into_iter().filter(live);
+        places.map(|(_, place)| self.table[place as usize]).collect()
+    }
+
+    /// Bytes of memory held.
+    pub fn memory_bytes(&self) -> usize {
+        let wide = self.wide.as_ref().map_or(0, |wide| wide.pairs.len() * 64);
+        self.table.len() * 8 + wide
+    }
+}
+
+fn of(places: &[(u32, u32)], slot: u32) -> &[(u32, u32)] {
+    let start = places.partition_point(|&(of, _)| of < slot);
+    let end = places.partition_point(|&(of, _)| of <= slot);
+    &places[start..end]
+}
+
+/// Invariant 4.
+#[derive(Default)]
+struct Wide {
+    pairs: BTreeMap<(u32, u64), Vec<i64>>,
+    /// Pairs at which dead ones are looked for again.
+    limit: usize,
+}
+
+impl Wide {
+    fn mark(&mut self, slot: u32, value: u64, pane: i64, oldest: i64) -> i64 {
+        let panes = self.pairs.entry((slot, value)).or_default();
+        panes.drain(..panes.partition_point(|&pane| pane < oldest));
+        let last = panes.last().copied().unwrap_or(i64::MIN);
+        if let Err(at) = panes.binary_search(&pane) {
+            panes.insert(at, pane);
+        }
+        last
+    }
+
+    fn expire(&mut self, oldest: i64) {
+        if self.pairs.len() > self.limit.max(1024) {
+            self.pairs.retain(|_, panes| panes.last().is_some_and(|&last| last >= oldest));
+            self.limit = self.pairs.len() * 2;
+        }
+    }
+}
