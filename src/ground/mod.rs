@@ -12,6 +12,7 @@ pub mod key;
 pub mod limits;
 pub mod prefetch;
 pub mod ring;
+pub mod scan;
 pub mod schema;
 pub mod slot;
 pub mod time;
