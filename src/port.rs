@@ -21,6 +21,10 @@ pub enum PortError {
     /// What stands there is not what it should be.
     #[error("{0}")]
     Data(String),
+    /// A path, address or option that the user has to put right before the run can start; the
+    /// message says what to do.
+    #[error("{0}")]
+    Setup(String),
 }
 
 /// Text of a block: whole lines (the last may lack its newline), padded so that decoders may read
