@@ -210,11 +210,8 @@ mod tests {
 
     /// Finds `what` in the string's value and says what is written there.
     fn check(written: &str, value: &str, what: &str, expected: &str) {
-        let text = Text::new(
-            value.into(),
-            Span::new(0, 0..written.len()),
-            literal(written, 0, value),
-        );
+        let text =
+            Text::new(value.into(), Span::new(0, 0..written.len()), literal(written, 0, value));
         let found = value.find(what).unwrap();
         let span = text.at(found..found + what.len());
         assert_eq!(&written[span.start..span.end], expected, "{written}");
