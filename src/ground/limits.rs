@@ -34,3 +34,13 @@ pub const EXPR_DEPTH_MAX: usize = 200;
 /// Most rows that wait for their watermark in front of one key's operators on one shard. More
 /// wait only where an input lags far behind another, and then the run stops and says so.
 pub const WAITING_ROWS_MAX: usize = 1 << 27;
+/// Deepest nesting of folders below the path of a file source (a link may lead back up).
+pub const FOLDER_DEPTH_MAX: usize = 64;
+/// Most files that the path of one source may stand for.
+pub const FILES_MAX: usize = 1 << 20;
+/// A mapped file keeps this much behind its reader in the process's memory, in bytes.
+pub const MAPPED_BEHIND_BYTES: usize = 16 << 20;
+/// What a sink collects before it asks the system to write, in bytes.
+pub const SINK_BUFFER_BYTES: usize = 256 << 10;
+/// Longest wait for a peer to take a connection, in ms.
+pub const CONNECT_MS_MAX: u64 = 10_000;
