@@ -108,7 +108,15 @@ fn shown(output: &str, row: &Value) -> String {
     let columns: &[&str] = match output {
         "alerts_a" => &["user_id", "txn_ids", "ts"],
         "alerts_b" | "alerts_c" => &["user_id", "p", "q", "ts"],
-        "risk" => &["user_id", "window_start", "window_end", "count", "sum", "distinct_merchants", "risk_score"],
+        "risk" => &[
+            "user_id",
+            "window_start",
+            "window_end",
+            "count",
+            "sum",
+            "distinct_merchants",
+            "risk_score",
+        ],
         "w1" => &["user_id", "window_start", "count", "sum"],
         _ => &["txn_id"],
     };

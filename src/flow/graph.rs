@@ -16,6 +16,7 @@ use super::gauge::{Gauge, Gauges};
 use super::stage::Stage;
 use crate::ground::time::Time;
 use crate::ops::output::{Emitted, Outputs};
+use crate::ops::selection::{Selection, Sieve};
 use crate::ops::{Ledger, Rows, Stateless};
 use crate::port::{Decode, Encode, Sink};
 
@@ -34,11 +35,37 @@ pub enum Target {
 pub struct Node {
     pub component: usize,
     pub name: String,
-    pub operator: Box<dyn Stateless>,
+    pub operator: NodeOperator,
     pub outputs: Outputs,
     pub targets: Vec<Vec<Target>>,
     /// What of its figures the gauges have: a component may stand in several places.
     pub told: Told,
+}
+
+/// A stateless operator by what it does with rows.
+pub enum NodeOperator {
+    /// Makes new ones.
+    Makes(Box<dyn Stateless>),
+    /// Chooses among them for each port; they are passed on as they are, without a copy.
+    Chooses { sieve: Box<dyn Chooses>, chosen: Vec<Selection> },
+}
+
+/// An operator that only chooses among rows.
+pub trait Chooses: Sieve + Stateless {}
+
+impl<T: Sieve + Stateless> Chooses for T {}
+
+impl NodeOperator {
+    /// An operator that makes rows.
+    pub fn making(operator: impl Stateless + 'static) -> NodeOperator {
+        NodeOperator::Makes(Box::new(operator))
+    }
+
+    /// An operator that chooses among rows for so many ports.
+    pub fn choosing(operator: impl Sieve + Stateless + 'static, ports: usize) -> NodeOperator {
+        let chosen = (0..ports).map(|_| Selection::default()).collect();
+        NodeOperator::Chooses { sieve: Box::new(operator), chosen }
+    }
 }
 
 /// Figures that were added to a gauge.
@@ -154,11 +181,22 @@ impl ShardGraph {
 
     fn through_node(&mut self, at: usize, input: usize, rows: &Rows<'_>) -> Result<(), RunError> {
         let node = &mut self.nodes[at];
-        let done = node.operator.rows(input, rows, &mut node.outputs);
-        done.map_err(|error| RunError::of(&node.name, error))?;
-        let rows_out = node.outputs.ports.first().map_or(0, |port| port.rows());
         let gauge = self.gauges.of(node.component, self.shard);
-        node.told.tell(node.operator.ledger(), rows_out, gauge);
+        match &mut node.operator {
+            NodeOperator::Makes(operator) => {
+                let done = operator.rows(input, rows, &mut node.outputs);
+                done.map_err(|error| RunError::of(&node.name, error))?;
+                let rows_out = node.outputs.ports.first().map_or(0, |port| port.rows());
+                node.told.tell(operator.ledger(), rows_out, gauge);
+            }
+            NodeOperator::Chooses { sieve, chosen } => {
+                let mut chosen = std::mem::take(chosen);
+                sieve.sift(rows, &mut chosen);
+                let rows_out = node.told.rows_out + chosen[0].select.len() as u64;
+                node.told.tell(sieve.ledger(), rows_out, gauge);
+                return self.pass_on(at, rows, chosen);
+            }
+        }
         for port in 0..node.outputs.ports.len() {
             if self.nodes[at].outputs.ports[port].is_empty() {
                 continue;
@@ -168,6 +206,25 @@ impl ShardGraph {
             let pushed = self.push_emitted(&targets, &emitted);
             self.nodes[at].targets[port] = targets;
             pushed?;
+        }
+        Ok(())
+    }
+
+    /// Pushes what a sieve chose to its targets and gives the memory back to it.
+    fn pass_on(
+        &mut self,
+        at: usize,
+        rows: &Rows<'_>,
+        selections: Vec<Selection>,
+    ) -> Result<(), RunError> {
+        for (port, selection) in selections.iter().enumerate() {
+            let targets = std::mem::take(&mut self.nodes[at].targets[port]);
+            let pushed = self.push(&targets, &selection.rows(rows.records));
+            self.nodes[at].targets[port] = targets;
+            pushed?;
+        }
+        if let NodeOperator::Chooses { chosen, .. } = &mut self.nodes[at].operator {
+            *chosen = selections;
         }
         Ok(())
     }

@@ -44,3 +44,6 @@ pub const MAPPED_BEHIND_BYTES: usize = 16 << 20;
 pub const SINK_BUFFER_BYTES: usize = 256 << 10;
 /// Longest wait for a peer to take a connection, in ms.
 pub const CONNECT_MS_MAX: u64 = 10_000;
+/// Most operators, keywords and parentheses of an expression (names, numbers and texts are free, so
+/// lists of values may be long): chains nest in the tree, and a tree is dropped by recursion.
+pub const EXPR_TOKENS_MAX: usize = 4096;
