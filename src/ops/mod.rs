@@ -14,8 +14,15 @@
 //!    wherever batches end. A row put out because a late row came has that row's mark.
 //! 4. All knowledge about a key is in [`crate::state`] handles, which `state` shows.
 
+pub mod filter;
+pub mod flat_map;
+pub mod kept;
+pub mod lookup;
+pub mod map;
 pub mod order;
 pub mod output;
+pub mod route;
+pub mod selection;
 
 use std::ops::Range;
 
@@ -107,6 +114,12 @@ pub trait Stateless {
     /// # Errors
     /// [`OpError`] stops the run.
     fn rows(&mut self, input: usize, rows: &Rows<'_>, out: &mut Outputs) -> Result<(), OpError>;
+
+    /// The operator as one that only chooses rows, if it is one: then who calls may pass on the
+    /// batch itself, and nothing is copied.
+    fn as_sieve(&mut self) -> Option<&mut dyn selection::Sieve> {
+        None
+    }
 
     /// Rows in, filtered and so on, so far.
     fn ledger(&self) -> Ledger;

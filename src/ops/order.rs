@@ -20,8 +20,9 @@ pub mod queue;
 
 use crate::ground::batch::BatchBuilder;
 use crate::ground::limits::{BATCH_HEAP_BYTES, WAITING_ROWS_MAX};
-use crate::ground::schema::{Column, Schema};
+use crate::ground::schema::Schema;
 use crate::ground::time::Time;
+use crate::ops::kept::Kept;
 use crate::ops::output::Outputs;
 use crate::ops::{KeyedRows, Ledger, OpError, Ordered, Rows};
 use crate::state::Handle;
@@ -106,11 +107,11 @@ impl Order {
 
     /// Schema of the rows that operators behind the stage see.
     pub fn schema(input: &Schema, columns: &[usize]) -> Schema {
-        let kept = |&column: &usize| Column::clone(&input.columns[column]);
-        Schema::new(columns.iter().map(kept).collect())
+        Kept::schema(input, columns)
     }
 
-    /// Takes rows. `outs[i]` are the outputs of operator i.
+    /// Takes rows of input `input`; all inputs have one schema. `outs[i]` are the outputs of
+    /// operator i.
     ///
     /// # Errors
     /// [`OpError`] of an operator, or [`OpError::Limit`] if more rows wait for their watermark
@@ -118,7 +119,12 @@ impl Order {
     ///
     /// # Panics
     /// If marks fall (rule 1 of [`crate::ops`]), or there is not one of `outs` an operator.
-    pub fn rows(&mut self, rows: &KeyedRows<'_>, outs: &mut [Outputs]) -> Result<(), OpError> {
+    pub fn rows(
+        &mut self,
+        _input: usize,
+        rows: &KeyedRows<'_>,
+        outs: &mut [Outputs],
+    ) -> Result<(), OpError> {
         by_width!(self.queue.width(), self.rows_of(rows, outs))
     }
 
@@ -197,14 +203,12 @@ impl Order {
         }
     }
 
-    /// The operators behind the stage, in order, for their ledgers.
-    pub fn operators(&self) -> impl Iterator<Item = &dyn Ordered> {
-        self.operators.iter().map(|operator| &**operator)
-    }
-
-    /// Each operator's ledger. Rows that still wait are in none.
-    pub fn ledgers(&self) -> Vec<Ledger> {
-        self.operators().map(|operator| operator.ledger()).collect()
+    /// The ledger of an operator. Rows that still wait are in none.
+    ///
+    /// # Panics
+    /// If there is no such operator.
+    pub fn ledger(&self, operator: usize) -> Ledger {
+        self.operators[operator].ledger()
     }
 
     /// Rows taken in since the run began.
@@ -321,7 +325,7 @@ mod tests {
 
     use super::*;
     use crate::ground::batch::RecordBatch;
-    use crate::ground::schema::DataType;
+    use crate::ground::schema::{Column, DataType};
     use crate::ground::slot;
     use crate::ground::time::{END, NEVER};
     use proptest::prelude::*;
@@ -446,7 +450,7 @@ mod tests {
                 slots: &slots,
                 keys: &self.keys,
             };
-            self.order.rows(&rows, &mut self.outs)
+            self.order.rows(0, &rows, &mut self.outs)
         }
 
         /// Saves every key's waiting rows and loads them into a stage that goes on from here.

@@ -7,8 +7,8 @@
 //! Null words are there if a kept column may be NULL, the segment (its number + 1, 0 for none) if
 //! one may have a long text.
 //!
-//! 1. Only kept columns are stored, in their order in `columns`; that is the order of the rows
-//!    that come out.
+//! 1. Only kept columns are stored, in the order in which they are named; that is the order in the
+//!    rows that come out.
 //! 2. All long texts of a row lie in one segment; a segment counts the rows that point into it and
 //!    is used again when there are none. So texts cost a copy in and a copy out, no allocation.
 
@@ -21,6 +21,7 @@ use crate::ground::prefetch;
 use crate::ground::schema::Schema;
 use crate::ground::slot;
 use crate::ground::time::Time;
+use crate::ops::kept::Kept;
 use crate::state::{Handle, LoadError};
 
 /// Bytes of texts that rows of about the same time share; a longer row gets its own.
@@ -40,12 +41,7 @@ struct Segment {
 pub struct Queue {
     /// When each row is due.
     pub calendar: Calendar,
-    /// Columns of the input that are kept.
-    columns: Vec<usize>,
-    /// Whether the kept columns are the input's first ones, in order.
-    prefix: bool,
-    /// Kept columns (by their new place) that may have long texts.
-    heaped: Vec<usize>,
+    kept: Kept,
     null_words: usize,
     stride: usize,
     words: Vec<u64>,
@@ -60,18 +56,13 @@ pub struct Queue {
 impl Queue {
     /// An empty queue for rows of `input`, of which `columns` are kept.
     pub fn new(input: &Schema, columns: Vec<usize>, range_ms: i64) -> Queue {
-        let kept = || columns.iter().map(|&column| &input.columns[column]);
-        let heaped: Vec<usize> = (0..columns.len())
-            .filter(|&i| input.columns[columns[i]].data_type.is_heaped())
-            .collect();
-        let nullable = kept().any(|column| column.nullable);
+        let nullable = columns.iter().any(|&column| input.columns[column].nullable);
         let null_words = usize::from(nullable) * columns.len().div_ceil(64);
+        let kept = Kept::new(input, columns);
         Queue {
             calendar: Calendar::new(range_ms),
-            prefix: columns.iter().enumerate().all(|(i, &column)| i == column),
-            stride: columns.len() + null_words + usize::from(!heaped.is_empty()),
-            columns,
-            heaped,
+            stride: kept.width() + null_words + usize::from(!kept.heaped().is_empty()),
+            kept,
             null_words,
             words: Vec::new(),
             segments: vec![Segment::default()],
@@ -89,7 +80,7 @@ impl Queue {
 
     /// Columns kept.
     pub fn width(&self) -> usize {
-        self.columns.len()
+        self.kept.width()
     }
 
     /// Whether a row that waits has long texts.
@@ -104,16 +95,15 @@ impl Queue {
         if self.words.len() < self.calendar.numbers() * self.stride {
             self.grow();
         }
-        let width = if W == 0 { self.columns.len() } else { W };
-        let (stride, prefix) = (self.stride, self.prefix);
-        let (words, columns) = (&mut self.words[..], &self.columns[..]);
+        let width = if W == 0 { self.kept.width() } else { W };
+        let (stride, words, kept) = (self.stride, &mut self.words[..], &self.kept);
         for (i, (&row, &id)) in select.iter().zip(ids).enumerate() {
             if let Some(&next) = ids.get(i + AHEAD) {
                 prefetch::read(words, next as usize * stride);
             }
             let at = id as usize * stride;
             let (values, rest) = words[at..at + stride].split_at_mut(width);
-            project::<W>(records.row(row as usize), columns, prefix, values);
+            kept.values::<W>(records.row(row as usize), values);
             // Null words and segment: at most two words where the width is known.
             for word in rest {
                 *word = 0;
@@ -127,14 +117,14 @@ impl Queue {
     /// NULLs and long texts of rows whose values were put.
     #[inline(never)]
     fn put_more(&mut self, records: &RecordBatch, select: &[u32], ids: &[u32]) {
-        let width = self.columns.len();
+        let width = self.kept.width();
         for (&row, &id) in select.iter().zip(ids) {
             let at = id as usize * self.stride;
             if records.has_nulls() {
                 let nulls = &mut self.words[at + width..][..self.null_words];
-                project_nulls(records, row as usize, &self.columns, nulls);
+                self.kept.nulls(records, row as usize, nulls);
             }
-            if !self.heaped.is_empty() {
+            if !self.kept.heaped().is_empty() {
                 self.keep_texts(at, records.heap());
             }
         }
@@ -143,7 +133,7 @@ impl Queue {
     /// Takes the rows that [`Calendar::drain`] named out, to the end of `out`.
     #[inline(always)]
     pub fn take<const W: usize>(&mut self, ids: &[u32], out: &mut BatchBuilder) {
-        let width = if W == 0 { self.columns.len() } else { W };
+        let width = if W == 0 { self.kept.width() } else { W };
         let (stride, first) = (self.stride, out.rows());
         let words = &self.words[..];
         let at = out.extend_rows(ids.len());
@@ -174,12 +164,12 @@ impl Queue {
     /// NULLs and long texts of rows whose values were taken, from row `first` of `out`.
     #[inline(never)]
     fn take_more(&mut self, ids: &[u32], first: usize, out: &mut BatchBuilder) {
-        let width = self.columns.len();
+        let width = self.kept.width();
         for (row, &id) in (first..).zip(ids) {
             let at = id as usize * self.stride;
             let nulls = &self.words[at + width..][..self.null_words];
             bits::for_each(nulls, |column| out.set_null_at(row, column));
-            if !self.heaped.is_empty() && self.words[at + self.stride - 1] != NO_SEGMENT {
+            if !self.kept.heaped().is_empty() && self.words[at + self.stride - 1] != NO_SEGMENT {
                 self.give_texts(at, row, out);
             }
         }
@@ -187,23 +177,10 @@ impl Queue {
 
     /// Copies a row past the queue, as it would have come out of it.
     pub fn pass(&self, records: &RecordBatch, row: usize, out: &mut BatchBuilder) {
-        let source = records.row(row);
-        let columns = &self.columns;
-        out.push_with(|to| {
-            for (value, &column) in to.iter_mut().zip(columns) {
-                *value = source[column];
-            }
-        });
-        for (i, &column) in columns.iter().enumerate() {
-            if records.is_null(row, column) {
-                out.set_null(i);
-            }
-        }
-        for &i in &self.heaped {
-            let value = out.last_row_mut()[i];
-            let moved = slot::rehome(value, records.heap(), &mut out.heap);
-            out.last_row_mut()[i] = moved;
-        }
+        let kept = &self.kept;
+        out.push_with(|to| kept.values::<0>(records.row(row), to));
+        let last = out.rows() - 1;
+        kept.finish_row(records, row, out, last);
     }
 
     #[inline(never)]
@@ -215,7 +192,7 @@ impl Queue {
     #[inline(never)]
     fn keep_texts(&mut self, at: usize, heap: &[u8]) {
         let values = &mut self.words[at..at + self.stride];
-        let texts = self.heaped.iter().map(|&i| values[i]);
+        let texts = self.kept.heaped().iter().map(|&i| values[i]);
         let len: usize = texts.filter(|&v| slot::is_heaped(v)).map(slot::len).sum();
         if len == 0 {
             return;
@@ -228,7 +205,7 @@ impl Queue {
             });
         }
         let segment = &mut self.segments[self.segment];
-        for &i in &self.heaped {
+        for &i in self.kept.heaped() {
             values[i] = slot::rehome(values[i], heap, &mut segment.bytes);
         }
         segment.rows += 1;
@@ -239,11 +216,11 @@ impl Queue {
     fn give_texts(&mut self, at: usize, row: usize, out: &mut BatchBuilder) {
         let values = &self.words[at..at + self.stride];
         let segment = values[self.stride - 1] as usize - 1;
-        for &i in &self.heaped {
+        for &i in self.kept.heaped() {
             if slot::is_heaped(values[i]) {
                 let bytes = &self.segments[segment].bytes;
                 let moved = slot::rehome(values[i], bytes, &mut out.heap);
-                let place = row * self.columns.len() + i;
+                let place = row * self.kept.width() + i;
                 out.slots_mut()[place] = moved;
             }
         }
@@ -291,18 +268,18 @@ impl Handle for Queue {
         self.of_slot(slot, |id| {
             let at = id as usize * self.stride;
             let node = &self.words[at..at + self.stride];
-            let kept = self.columns.len() + self.null_words;
+            let kept = self.kept.width() + self.null_words;
             out.extend_from_slice(&self.calendar.link(id).time.to_le_bytes());
             let start = out.len();
             node[..kept].iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
-            for &i in self.heaped.iter().filter(|&&i| slot::is_heaped(node[i])) {
+            for &i in self.kept.heaped().iter().filter(|&&i| slot::is_heaped(node[i])) {
                 // Without its place in the segment: what is saved depends on the row alone.
                 let value = slot::heaped(0, slot::len(node[i]));
                 out[start + 8 * i..][..8].copy_from_slice(&value.to_le_bytes());
             }
             let len_at = out.len();
             out.extend_from_slice(&[0; 8]);
-            for &i in &self.heaped {
+            for &i in self.kept.heaped() {
                 if slot::is_heaped(node[i]) {
                     let segment = &self.segments[node[self.stride - 1] as usize - 1];
                     out.extend_from_slice(slot::bytes(&node[i], &segment.bytes));
@@ -316,7 +293,7 @@ impl Handle for Queue {
     fn load(&mut self, slot: u32, bytes: &[u8]) -> Result<(), LoadError> {
         self.begin();
         let short = || Queue::wrong("it is cut short");
-        let kept = self.columns.len() + self.null_words;
+        let kept = self.kept.width() + self.null_words;
         let mut rest = bytes;
         while !rest.is_empty() {
             let (head, tail) = rest.split_at_checked(16 + 8 * kept).ok_or_else(short)?;
@@ -331,7 +308,7 @@ impl Handle for Queue {
             // Texts lie one behind the other, so their places follow from their lengths.
             let mut values: Vec<u64> = (0..kept).map(|i| word(i + 1)).collect();
             let mut offset = 0;
-            for &i in &self.heaped {
+            for &i in self.kept.heaped() {
                 if !slot::is_heaped(values[i]) && slot::len(values[i]) > slot::INLINE_MAX {
                     return Err(Queue::wrong("a text has no length"));
                 }
@@ -344,9 +321,9 @@ impl Handle for Queue {
             if offset != len {
                 return Err(Queue::wrong("its texts have other lengths than its rows say"));
             }
-            let nulls = &values[self.columns.len()..];
+            let nulls = &values[self.kept.width()..];
             let last = nulls.last().copied().unwrap_or(0);
-            if last & !bits::tail(self.columns.len()) != 0 {
+            if last & !bits::tail(self.kept.width()) != 0 {
                 return Err(Queue::wrong("a column is NULL that does not exist"));
             }
             let at = self.calendar.insert(time, slot) as usize * self.stride;
@@ -354,7 +331,7 @@ impl Handle for Queue {
                 self.grow();
             }
             self.words[at..at + kept].copy_from_slice(&values);
-            if !self.heaped.is_empty() {
+            if !self.kept.heaped().is_empty() {
                 self.words[at + kept] = NO_SEGMENT;
                 self.keep_texts(at, texts);
             }
@@ -373,7 +350,7 @@ impl Handle for Queue {
         for &id in &gone {
             let at = id as usize * self.stride;
             let last = self.words[at + self.stride - 1];
-            if !self.heaped.is_empty() && last != NO_SEGMENT {
+            if !self.kept.heaped().is_empty() && last != NO_SEGMENT {
                 self.let_go(last as usize - 1);
             }
         }
@@ -384,36 +361,5 @@ impl Handle for Queue {
     fn memory_bytes(&self) -> usize {
         let texts: usize = self.segments.iter().map(|s| s.bytes.capacity()).sum();
         self.calendar.memory_bytes() + self.words.capacity() * 8 + texts
-    }
-}
-
-/// Copies the kept columns of a row. Where the width is known these are moves, not calls.
-#[inline(always)]
-fn project<const W: usize>(row: &[u64], columns: &[usize], prefix: bool, out: &mut [u64]) {
-    let known = (row.first_chunk::<W>(), columns.first_chunk::<W>(), out.first_chunk_mut::<W>());
-    match known {
-        (Some(row), _, Some(out)) if W > 0 && prefix => *out = *row,
-        (_, Some(columns), Some(out)) if W > 0 => {
-            for (value, &column) in out.iter_mut().zip(columns) {
-                *value = row[column];
-            }
-        }
-        _ => {
-            for (value, &column) in out.iter_mut().zip(columns) {
-                *value = row[column];
-            }
-        }
-    }
-}
-
-#[inline(never)]
-fn project_nulls(records: &RecordBatch, row: usize, columns: &[usize], out: &mut [u64]) {
-    let words = records.null_words();
-    let nulls = &records.nulls()[row * words..(row + 1) * words];
-    if nulls.iter().all(|&word| word == 0) {
-        return;
-    }
-    for (i, &column) in columns.iter().enumerate() {
-        out[i / 64] |= (nulls[column / 64] >> (column % 64) & 1) << (i % 64);
     }
 }
