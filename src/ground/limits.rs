@@ -31,3 +31,9 @@ pub const REJECTED_RAW_BYTES: usize = 64 << 10;
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Deepest nesting of an expression.
 pub const EXPR_DEPTH_MAX: usize = 200;
+/// Most different conditions (`where`, `until`) of one pattern: one bit each.
+pub const PATTERN_CONDITIONS_MAX: usize = 64;
+/// Most repeats that `times` may ask for.
+pub const PATTERN_TIMES_MAX: i64 = 10_000;
+/// Most states and edges of one pattern's automaton.
+pub const PATTERN_EDGES_MAX: usize = 1 << 20;
