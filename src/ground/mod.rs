@@ -14,6 +14,7 @@ pub mod limits;
 pub mod map;
 pub mod prefetch;
 pub mod ring;
+pub mod scan;
 pub mod schema;
 pub mod slot;
 pub mod time;
