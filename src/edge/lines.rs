@@ -2,7 +2,8 @@
 //!
 //! 1. Where blocks end is a pure function of the bytes, never of how many of them a read happened
 //!    to give: a block is the longest run of whole lines of at most `block_bytes` in all, or a
-//!    single line where that alone is longer. (A live peer's pauses end blocks too, see
+//!    single line where that alone is longer. A last line without its newline counts as if it had
+//!    one. (A live peer's pauses end blocks too, see
 //!    [`Lines::next_live`].)
 //! 2. The blocks of an input, one after the other, are its bytes, but for lines of more than
 //!    `line_bytes`, which become [`Block::TooLong`].
@@ -354,7 +355,7 @@ mod tests {
                 blocks.push((at, start, content as u64));
                 open = false;
             } else if let Some(last) = last
-                && last.1.len() + line.len() <= SMALL.block_bytes
+                && last.1.len() + content + 1 <= SMALL.block_bytes
             {
                 last.1.extend_from_slice(line);
                 last.2 += line.len() as u64;

@@ -4,13 +4,14 @@
 //! 2. A file is read once, however many ways lead to it by name.
 //! 3. What starts with `.` or `_` inside a folder is left out (parts under way, markers such as
 //!    `_SUCCESS`), as Flink's default enumerator does. A path that names such a file itself, or a
-//!    pattern whose last part starts so, means it.
+//!    pattern with a part that starts so, means it.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::ground::limits::{FILES_MAX, FOLDER_DEPTH_MAX};
 use crate::port::PortError;
@@ -62,21 +63,38 @@ fn add_matches(pattern: &str, found: &mut Vec<PathBuf>) -> Result<(), PortError>
     let options = glob::MatchOptions {
         case_sensitive: true,
         require_literal_separator: true,
-        require_literal_leading_dot: true,
+        require_literal_leading_dot: false,
     };
-    let matches = glob::glob_with(pattern, options).map_err(|error| {
+    // By itself a last `**` would find folders only, and not the files of the first one.
+    let pattern = match Path::new(pattern).file_name() {
+        Some(last) if last == "**" => Cow::Owned(format!("{pattern}/*")),
+        _ => Cow::Borrowed(pattern),
+    };
+    let matches = glob::glob_with(&pattern, options).map_err(|error| {
         PortError::Setup(format!(
             "`{pattern}` is not a pattern: {} at character {}; write `[*]`, `[?]` or `[[]` for \
              these characters themselves",
             error.msg, error.pos
         ))
     })?;
-    let last = Path::new(pattern).file_name().unwrap_or_default();
-    let hidden_meant = is_hidden(last);
+    // What a wildcard may find begins behind the parts without one.
+    let present = |part: &&OsStr| *part != ".";
+    let parts: Vec<&OsStr> = Path::new(&*pattern).iter().filter(present).collect();
+    let fixed = parts.iter().position(|part| is_pattern(&part.to_string_lossy()));
+    let fixed = fixed.unwrap_or(parts.len());
+    let meant = |part: &OsStr| {
+        let same = |other: &&OsStr| other.as_bytes().first() == part.as_bytes().first();
+        parts[fixed..].iter().any(same)
+    };
     let mut matched = false;
     for path in matches {
         let path = path.map_err(|error| refused(error.path(), error.error()))?;
-        if !hidden_meant && path.file_name().is_some_and(is_hidden) {
+        // `.*` finds the folder itself and the one above it too; these have no name.
+        let found_by_chance = |part: &OsStr| is_hidden(part) && !meant(part);
+        if matches!(path.components().next_back(), Some(Component::ParentDir | Component::CurDir))
+            || path.to_string_lossy().ends_with("/.")
+            || path.iter().filter(present).skip(fixed).any(found_by_chance)
+        {
             continue;
         }
         matched = true;

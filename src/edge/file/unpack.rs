@@ -234,7 +234,8 @@ pub mod tests {
                 }
             }
         }
-        let error = read("a.gz", &[&gzip(b"a"), &b"rubbish"[..]].concat()).unwrap_err();
+        let error =
+            read("a.gz", &[&gzip(b"a"), &b"rubbish longer than a head"[..]].concat()).unwrap_err();
         assert!(error.contains("damaged") && error.contains("byte 1 of"), "{error}");
     }
 }

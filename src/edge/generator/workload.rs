@@ -172,8 +172,7 @@ pub struct Workload {
     ratios: Quantiles,
     /// Seeds of rows, users and stretches.
     seeds: [u64; 3],
-    /// User of rank r: `(r * scatter) mod users + 1`; prime to `users`.
-    scatter: u64,
+    scatter: Scatter,
     /// Nanoseconds of event time from row to row.
     step_ns: u64,
     /// Rows of 2^32 that are late.
@@ -195,7 +194,7 @@ impl Workload {
             averages: Quantiles::log_normal(AVERAGE_MEDIAN, AVERAGE_SIGMA),
             ratios: Quantiles::log_normal(RATIO_MEDIAN, RATIO_SIGMA),
             seeds: [seed(0), seed(1), seed(2)],
-            scatter: prime_to(options.users),
+            scatter: Scatter::new(options.users),
             step_ns: (1e9 / options.rate) as u64,
             late: (options.late * 2f64.powi(32)) as u64,
             countries: COUNTRIES.map(|country| slot::inline(country.as_bytes())),
@@ -277,13 +276,10 @@ impl Workload {
     #[inline(always)]
     pub fn profile(&self, user: u64) -> Profile {
         let word = Words::of(self.seeds[1], user).get(0);
-        let choice = word & 0xFFFF;
-        // The share that is not the first country's falls on the others evenly.
-        let home = if choice < HOME_FIRST {
-            0
-        } else {
-            1 + ((choice - HOME_FIRST) * 19 / (65_536 - HOME_FIRST)) as usize
-        };
+        // The share that is not the first country's falls on the others evenly. Without a branch:
+        // it would be guessed wrong for every second row.
+        let others = ((word & 0xFFFF) + 1).saturating_sub(HOME_FIRST);
+        let home = (others * 19).div_ceil(65_536 - HOME_FIRST) as usize;
         Profile {
             user,
             average: self.averages.value((word >> 32) as u32),
@@ -327,7 +323,7 @@ impl Workload {
             return self.fraud_row(n, within / FRAUD_STEP, merchant, episode);
         }
         let rank = self.users.rank(words.get(0));
-        let mut user = rank * self.scatter % self.options.users + 1;
+        let mut user = self.scatter.apply(rank);
         if user == episode.victim {
             user = user % self.options.users + 1;
         }
@@ -415,17 +411,59 @@ fn elsewhere(home: usize, choice: u64, word: u64) -> usize {
     (home + 1 + ((word & 0xFFFF) * others >> 16) as usize) % COUNTRIES.len()
 }
 
-/// A number near the golden section of `n` that shares no factor with it: multiplying by it
-/// scatters 0..n over itself.
-fn prime_to(n: u64) -> u64 {
-    let gcd = |mut a: u64, mut b: u64| {
-        while b != 0 {
-            (a, b) = (b, a % b);
+/// A bijection of 1..=n that puts neighbours far apart, so that frequent users are no neighbours:
+/// `rank * factor mod n + 1`, where the factor is near the golden section of n and prime to it.
+#[derive(Clone, Copy)]
+struct Scatter {
+    n: u64,
+    factor: u64,
+    /// 2^64 / n: a division would cost more than all else in a row.
+    reciprocal: u64,
+}
+
+impl Scatter {
+    fn new(n: u64) -> Scatter {
+        let gcd = |mut a: u64, mut b: u64| {
+            while b != 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        };
+        let start = (n as f64 * 0.618_033_988_749_895) as u64;
+        let factor = (start.max(1)..)
+            .find(|&candidate| gcd(candidate, n) == 1)
+            .expect("n + 1 shares no factor with n");
+        Scatter { n, factor, reciprocal: u64::MAX / n }
+    }
+
+    /// `rank`, below 2^32, to a number from 1 to n.
+    #[inline(always)]
+    fn apply(&self, rank: u64) -> u64 {
+        let product = rank * self.factor;
+        // At most one too few, as the reciprocal is at most one too small in 2^64.
+        let quotient = (u128::from(product) * u128::from(self.reciprocal) >> 64) as u64;
+        let rest = product - quotient * self.n;
+        1 + if rest >= self.n { rest - self.n } else { rest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scattering_moves_every_user_and_loses_none() {
+        for n in [1, 2, 3, 10, 64, 1_000, 99_991] {
+            let scatter = Scatter::new(n);
+            let mut users: Vec<u64> = (1..=n).map(|rank| scatter.apply(rank)).collect();
+            let plain = |rank: u64| rank * scatter.factor % n + 1;
+            assert!(users.iter().zip(1..=n).all(|(&user, rank)| user == plain(rank)));
+            users.sort_unstable();
+            assert!(users.into_iter().eq(1..=n));
         }
-        a
-    };
-    let start = (n as f64 * 0.618_033_988_749_895) as u64;
-    (start.max(1)..)
-        .find(|&candidate| gcd(candidate, n) == 1)
-        .expect("n + 1 shares no factor with n")
+        let scatter = Scatter::new(u64::from(u32::MAX));
+        for rank in [1, 2, 1 << 31, u64::from(u32::MAX) - 1, u64::from(u32::MAX)] {
+            assert_eq!(scatter.apply(rank), rank * scatter.factor % scatter.n + 1);
+        }
+    }
 }
