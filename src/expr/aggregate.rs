@@ -115,10 +115,7 @@ pub fn compile_aggregates(
     }
     // With errors in the select, its names are not known, and having would err for that alone.
     let condition = having.filter(|_| errors.is_empty()).and_then(|text| {
-        let mut names = HavingNames {
-            names: &mut names,
-            outputs: &columns,
-        };
+        let mut names = HavingNames { names: &mut names, outputs: &columns };
         match lower::compile_predicate(text, &mut names) {
             Ok(node) => Some(Program::of(&node)),
             Err(error) => {
@@ -180,13 +177,19 @@ struct GroupNames<'a> {
 }
 
 impl<'a> GroupNames<'a> {
-    fn new(input: &'a Scope, key_names: &'a [String], bounds: bool) -> Result<GroupNames<'a>, ExprError> {
+    fn new(
+        input: &'a Scope,
+        key_names: &'a [String],
+        bounds: bool,
+    ) -> Result<GroupNames<'a>, ExprError> {
         let mut keys = Vec::new();
         for (i, name) in key_names.iter().enumerate() {
             let source = Source::new(name);
             let whole = 0..name.len();
             let (qualifier, plain) = match name.split_once('.') {
-                Some((qualifier, plain)) if input.find(None, name).is_err() => (Some(qualifier), plain),
+                Some((qualifier, plain)) if input.find(None, name).is_err() => {
+                    (Some(qualifier), plain)
+                }
                 _ => (None, name.as_str()),
             };
             keys.push(lower::find(input, &source, whole.clone(), qualifier, plain)?);
@@ -194,16 +197,11 @@ impl<'a> GroupNames<'a> {
                 return Err(source.error(whole, format!("the key has `{name}` twice")));
             }
             if bounds && BOUNDS.contains(&name.as_str()) {
-                return Err(source.error(whole, format!("`{name}` is the window's own and cannot be a key")));
+                return Err(source
+                    .error(whole, format!("`{name}` is the window's own and cannot be a key")));
             }
         }
-        Ok(GroupNames {
-            input,
-            keys,
-            key_names,
-            bounds,
-            calls: Vec::new(),
-        })
+        Ok(GroupNames { input, keys, key_names, bounds, calls: Vec::new() })
     }
 
     /// Place of the first call's column in the intermediate row.
@@ -249,7 +247,8 @@ impl<'a> GroupNames<'a> {
     }
 
     fn no_key(&self, source: &Source<'_>, span: Range<usize>, name: &str) -> ExprError {
-        let message = format!("`{name}` is not a key: many rows are one here, which one's is meant?");
+        let message =
+            format!("`{name}` is not a key: many rows are one here, which one's is meant?");
         let error = source.error(span, message);
         error.hint(format!("put it into an aggregate, as in LAST({name}), or add it to `key`"))
     }
@@ -263,7 +262,10 @@ impl Names for GroupNames<'_> {
         qualifier: Option<&str>,
         name: &str,
     ) -> Result<Node, ExprError> {
-        if self.bounds && qualifier.is_none() && let Some(bound) = BOUNDS.iter().position(|b| *b == name) {
+        if self.bounds
+            && qualifier.is_none()
+            && let Some(bound) = BOUNDS.iter().position(|b| *b == name)
+        {
             return Ok(Node::column(self.keys.len() + bound, DataType::Timestamp, false));
         }
         match self.input.find(qualifier, name) {
@@ -275,7 +277,8 @@ impl Names for GroupNames<'_> {
                 None => Err(self.no_key(source, span, name)),
             },
             Err(Missing::Ambiguous(_)) => {
-                Err(lower::find(self.input, source, span, qualifier, name).expect_err("it was not found"))
+                Err(lower::find(self.input, source, span, qualifier, name)
+                    .expect_err("it was not found"))
             }
             Err(Missing::Unknown) => {
                 let bounds = if self.bounds { &BOUNDS[..] } else { &[] };
@@ -283,7 +286,8 @@ impl Names for GroupNames<'_> {
                     let error = source.error(span, format!("unknown column `{name}`"));
                     return Err(error.hint(format!("did you mean `{near}`?")));
                 }
-                Err(lower::find(self.input, source, span, qualifier, name).expect_err("it was not found"))
+                Err(lower::find(self.input, source, span, qualifier, name)
+                    .expect_err("it was not found"))
             }
         }
     }
@@ -349,17 +353,23 @@ fn aggregate(
     let span = source.range_of(&function.name);
     let error = |message: String| source.error(span.clone(), message);
     if function.over.is_some() {
-        return Err(error(format!("{name}: OVER is not known here; there is the `over` transform")));
+        return Err(error(format!(
+            "{name}: OVER is not known here; there is the `over` transform"
+        )));
     }
     let sql::FunctionArguments::List(list) = &function.args else {
         return Err(error(format!("{name} takes an argument")));
     };
     let is_distinct = matches!(list.duplicate_treatment, Some(sql::DuplicateTreatment::Distinct));
     if is_distinct && name != "COUNT" {
-        return Err(error(format!("{name}(DISTINCT ...) is not supported"))
-            .hint("COUNT(DISTINCT x) is"));
+        return Err(
+            error(format!("{name}(DISTINCT ...) is not supported")).hint("COUNT(DISTINCT x) is")
+        );
     }
-    if !list.clauses.is_empty() || function.null_treatment.is_some() || !function.within_group.is_empty() {
+    if !list.clauses.is_empty()
+        || function.null_treatment.is_some()
+        || !function.within_group.is_empty()
+    {
         return Err(error(format!("{name} takes plain arguments only"))
             .hint("rows are taken in event-time order, NULLs passed over"));
     }
@@ -411,19 +421,9 @@ fn aggregate(
     };
     // COUNT of what is never NULL counts rows.
     if func == AggregateFunc::Count && !argument.nullable {
-        return Ok(Written {
-            func: AggregateFunc::CountStar,
-            argument: None,
-            filter,
-            result,
-        });
+        return Ok(Written { func: AggregateFunc::CountStar, argument: None, filter, result });
     }
-    Ok(Written {
-        func,
-        argument: Some(argument),
-        filter,
-        result,
-    })
+    Ok(Written { func, argument: Some(argument), filter, result })
 }
 
 fn unnamed(list: &sql::FunctionArgumentList) -> Option<Vec<&Expr>> {
@@ -462,7 +462,11 @@ fn plain(name: &str, is_distinct: bool) -> AggregateFunc {
 }
 
 /// APPROX_PERCENTILE and TOP_K, whose second argument is a literal.
-fn with_parameter(source: &Source<'_>, name: &str, parameter: &Expr) -> Result<AggregateFunc, ExprError> {
+fn with_parameter(
+    source: &Source<'_>,
+    name: &str,
+    parameter: &Expr,
+) -> Result<AggregateFunc, ExprError> {
     let nothing = Scope::default();
     let mut names = RowNames { scope: &nothing };
     let span = source.range_of(parameter);
@@ -470,7 +474,8 @@ fn with_parameter(source: &Source<'_>, name: &str, parameter: &Expr) -> Result<A
     if name == "TOP_K" {
         return match node.as_int() {
             Some(k @ 1..=TOP_K_MAX) => Ok(AggregateFunc::TopK(k as usize)),
-            _ => Err(source.error(span, format!("TOP_K keeps 1 to {TOP_K_MAX} values, a literal number"))),
+            _ => Err(source
+                .error(span, format!("TOP_K keeps 1 to {TOP_K_MAX} values, a literal number"))),
         };
     }
     let part = node.cast(&DataType::Double).and_then(|node| node.as_word()).map(f64::from_bits);

@@ -309,12 +309,21 @@ enum Piece {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
-const WEEKDAYS: [&str; 7] = [
-    "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
-];
+const WEEKDAYS: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 impl Format {
     /// Reads a pattern; `Err` says what it has that is not known.
@@ -324,8 +333,8 @@ impl Format {
         let mut rest = pattern;
         while let Some(c) = rest.chars().next() {
             if c == '\'' {
-                let (inside, behind) = quoted(&rest[1..])
-                    .ok_or("a quote in the pattern is not closed")?;
+                let (inside, behind) =
+                    quoted(&rest[1..]).ok_or("a quote in the pattern is not closed")?;
                 text.push_str(&inside);
                 rest = behind;
                 continue;
@@ -339,9 +348,11 @@ impl Format {
             if !text.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut text).into()));
             }
-            pieces.push(Piece::of(c, len).ok_or_else(|| {
-                format!("`{}` is not a letter of date patterns", &rest[..len])
-            })?);
+            pieces.push(
+                Piece::of(c, len).ok_or_else(|| {
+                    format!("`{}` is not a letter of date patterns", &rest[..len])
+                })?,
+            );
             rest = &rest[len..];
         }
         if !text.is_empty() {
@@ -519,15 +530,25 @@ mod tests {
         assert_eq!(at("1969-12-31 23:59:59.999"), Some(-1));
         assert_eq!(at("2024-02-29T12:30:00Z"), Some(1_709_209_800_000));
         assert_eq!(at("2024-02-29 12:30:00.1234567 +02:00"), Some(1_709_202_600_123));
-        for wrong in ["", "2024", "2023-02-29", "2024-13-01", "2024-01-01 25:00", "2024-01-01x",
-                      "2024-01-01 10:00:00.", "2024-01-01 10:00 +25:00"] {
+        for wrong in [
+            "",
+            "2024",
+            "2023-02-29",
+            "2024-13-01",
+            "2024-01-01 25:00",
+            "2024-01-01x",
+            "2024-01-01 10:00:00.",
+            "2024-01-01 10:00 +25:00",
+        ] {
             assert_eq!(at(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn months_keep_the_day_or_end_with_the_month() {
-        let add = |text: &str, months| shown(add_months(parse(text.as_bytes()).unwrap(), months).unwrap());
+        let add = |text: &str, months| {
+            shown(add_months(parse(text.as_bytes()).unwrap(), months).unwrap())
+        };
         assert_eq!(add("2024-01-31 10:00", 1), "2024-02-29 10:00:00.000");
         assert_eq!(add("2024-03-31", -1), "2024-02-29 00:00:00.000");
         assert_eq!(add("1969-12-15", 1), "1970-01-15 00:00:00.000");

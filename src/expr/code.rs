@@ -78,11 +78,7 @@ impl Code {
             nullable: node.nullable,
             loads,
         };
-        code.root = if node.is_boolean() {
-            code.mask(node)
-        } else {
-            code.value(node)
-        };
+        code.root = if node.is_boolean() { code.mask(node) } else { code.value(node) };
         code
     }
 
@@ -179,10 +175,7 @@ impl Code {
 
     fn constant(&mut self, literal: &Literal) -> Operand {
         let put = put_literal(literal, &mut self.heap);
-        let constant = Constant {
-            slot: put.unwrap_or(0),
-            is_null: put.is_none(),
-        };
+        let constant = Constant { slot: put.unwrap_or(0), is_null: put.is_none() };
         self.constants.push(constant);
         Operand::Constant(self.constants.len() as u32 - 1)
     }

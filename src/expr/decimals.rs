@@ -24,10 +24,7 @@ pub(crate) fn fit(value: i128, precision: u8) -> Option<u64> {
 /// subtracts).
 #[inline(always)]
 pub(crate) fn add(a: i64, left: i64, b: i64, right: i64, precision: u8) -> Option<u64> {
-    fit(
-        i128::from(a) * i128::from(left) + i128::from(b) * i128::from(right),
-        precision,
-    )
+    fit(i128::from(a) * i128::from(left) + i128::from(b) * i128::from(right), precision)
 }
 
 /// `a * b`, with `drop` digits rounded away.
@@ -73,9 +70,7 @@ fn divide_long(a: i128, b: i128, up: u8, precision: u8) -> Option<u64> {
 #[inline(always)]
 pub(crate) fn remainder(a: i64, left: i64, b: i64, right: i64, precision: u8) -> Option<u64> {
     let divisor = i128::from(b) * i128::from(right);
-    (i128::from(a) * i128::from(left))
-        .checked_rem(divisor)
-        .and_then(|rest| fit(rest, precision))
+    (i128::from(a) * i128::from(left)).checked_rem(divisor).and_then(|rest| fit(rest, precision))
 }
 
 /// A value at another scale, rounded half away from zero.
@@ -201,10 +196,7 @@ mod tests {
             let short = divide(a, b, up, 18);
             assert_eq!(divide_long(i128::from(a), i128::from(b), up, 18), short);
         }
-        assert_eq!(
-            divide(999_999_999_999_999_999, 999_999_999_999_999_999, 24, 18),
-            None
-        );
+        assert_eq!(divide(999_999_999_999_999_999, 999_999_999_999_999_999, 24, 18), None);
         assert_eq!(
             divide(999_999_999_999_999_999, 999_999_999_999_999_999, 17, 18),
             Some(100_000_000_000_000_000)

@@ -103,8 +103,18 @@ const FUNCTIONS: &[Function] = &[
 
 /// Functions that the parser knows by their own syntax, for hints.
 const BUILT_IN: &[&str] = &[
-    "CASE", "CAST", "TRY_CAST", "CEIL", "EXTRACT", "FLOOR", "POSITION", "SUBSTRING", "SUBSTR",
-    "TRIM", "TIMESTAMPADD", "TIMESTAMPDIFF",
+    "CASE",
+    "CAST",
+    "TRY_CAST",
+    "CEIL",
+    "EXTRACT",
+    "FLOOR",
+    "POSITION",
+    "SUBSTRING",
+    "SUBSTR",
+    "TRIM",
+    "TIMESTAMPADD",
+    "TIMESTAMPDIFF",
 ];
 
 /// Functions over many rows.
@@ -139,7 +149,9 @@ pub(crate) fn plain_args<'e>(
 ) -> Result<Vec<&'e Expr>, ExprError> {
     let error = |message: String| Err(source.error(source.range_of(&function.name), message));
     if function.over.is_some() {
-        return error(format!("{name}: OVER is not an expression here; there is the `over` transform"));
+        return error(format!(
+            "{name}: OVER is not an expression here; there is the `over` transform"
+        ));
     }
     if function.filter.is_some() {
         return error(format!("{name} is no aggregate and takes no FILTER"));
@@ -193,17 +205,16 @@ pub(crate) fn call(
         let message = format!("{name} takes {wanted}, not {}", args.len());
         return Err(source.error(span, message));
     }
-    make(&mut Call {
-        source,
-        name,
-        span,
-        args,
-        spans,
-    })
+    make(&mut Call { source, name, span, args, spans })
 }
 
 /// The node, if it has the type that is wanted, or is NULL.
-pub(crate) fn expect(source: &Source<'_>, node: Node, span: Range<usize>, wanted: &DataType) -> Made {
+pub(crate) fn expect(
+    source: &Source<'_>,
+    node: Node,
+    span: Range<usize>,
+    wanted: &DataType,
+) -> Made {
     match &node.data_type {
         None => Ok(Node::null(Some(wanted.clone()))),
         Some(data_type) if data_type == wanted => Ok(node),
@@ -223,7 +234,11 @@ pub(crate) fn expect(source: &Source<'_>, node: Node, span: Range<usize>, wanted
 }
 
 /// A literal pattern, compiled.
-pub(crate) fn regex(source: &Source<'_>, node: &Node, span: Range<usize>) -> Result<Regex, ExprError> {
+pub(crate) fn regex(
+    source: &Source<'_>,
+    node: &Node,
+    span: Range<usize>,
+) -> Result<Regex, ExprError> {
     let Some(pattern) = node.as_text() else {
         return Err(source
             .error(span, "a regular expression must be a literal text")
@@ -432,11 +447,7 @@ fn round(call: &mut Call<'_>) -> Made {
             (result, precision)
         }
     };
-    let op = Op::RoundDecimal {
-        drop,
-        up,
-        precision,
-    };
+    let op = Op::RoundDecimal { drop, up, precision };
     Ok(Node::call(op, vec![node], result))
 }
 
@@ -473,9 +484,8 @@ fn null_if(call: &mut Call<'_>) -> Made {
     let node = std::mem::replace(&mut call.args[0], Node::null(None));
     let data_type = node.data_type.clone();
     let names = (node.type_name(), other.type_name());
-    let equal = operators::compare(Compare::Eq, node.clone(), other).ok_or_else(|| {
-        call.error(1, format!("{} and {} cannot be compared", names.0, names.1))
-    })?;
+    let equal = operators::compare(Compare::Eq, node.clone(), other)
+        .ok_or_else(|| call.error(1, format!("{} and {} cannot be compared", names.0, names.1)))?;
     Ok(case(vec![equal], vec![Node::null(data_type.clone()), node], data_type))
 }
 
@@ -504,7 +514,8 @@ fn extreme(call: &mut Call<'_>, greatest: bool) -> Made {
         (_, true) => Op::MaxInt,
         (_, false) => Op::MinInt,
     };
-    let joined = args.into_iter().reduce(|a, b| Node::call(op.clone(), vec![a, b], data_type.clone()));
+    let joined =
+        args.into_iter().reduce(|a, b| Node::call(op.clone(), vec![a, b], data_type.clone()));
     Ok(joined.expect("there is an argument"))
 }
 
@@ -513,7 +524,9 @@ fn concat_all(call: &mut Call<'_>) -> Made {
     for (i, arg) in std::mem::take(&mut call.args).into_iter().enumerate() {
         let name = arg.type_name();
         let text = arg.cast(&DataType::String);
-        texts.push(text.ok_or_else(|| call.error(i, format!("a {name} cannot be joined to a text")))?);
+        texts.push(
+            text.ok_or_else(|| call.error(i, format!("a {name} cannot be joined to a text")))?,
+        );
     }
     Ok(concat(texts))
 }
@@ -574,7 +587,9 @@ fn cardinality(call: &mut Call<'_>) -> Made {
             let args = std::mem::take(&mut call.args);
             Ok(Node::call(Op::Cardinality, args, DataType::BigInt))
         }
-        _ => Err(call.error(0, format!("an ARRAY is wanted; this is {}", call.args[0].type_name()))),
+        _ => {
+            Err(call.error(0, format!("an ARRAY is wanted; this is {}", call.args[0].type_name())))
+        }
     }
 }
 
@@ -604,7 +619,8 @@ fn regexp_extract(call: &mut Call<'_>) -> Made {
         _ => 0,
     };
     if group >= regex.groups() {
-        let message = format!("the pattern has {} groups; group {group} is none of them", regex.groups() - 1);
+        let message =
+            format!("the pattern has {} groups; group {group} is none of them", regex.groups() - 1);
         return Err(call.error(2, message));
     }
     Ok(Node::call(Op::Extract(regex, group), vec![text], DataType::String))
@@ -628,7 +644,9 @@ fn date_trunc(call: &mut Call<'_>) -> Made {
     let Some(unit) = Unit::named(&name).filter(|unit| unit.is_grain()) else {
         return Err(call
             .error(0, format!("'{name}' is not a unit that a time can be cut to"))
-            .hint("units are 'year', 'quarter', 'month', 'week', 'day', 'hour', 'minute', 'second'"));
+            .hint(
+                "units are 'year', 'quarter', 'month', 'week', 'day', 'hour', 'minute', 'second'",
+            ));
     };
     let time = call.take(1, &DataType::Timestamp)?;
     Ok(Node::call(Op::Truncate(unit), vec![time], DataType::Timestamp))

@@ -146,11 +146,7 @@ type Lowered = Result<Node, ExprError>;
 
 impl<'s, 'n> Lower<'s, 'n> {
     pub fn new(source: &'s Source<'s>, names: &'n mut dyn Names) -> Lower<'s, 'n> {
-        Lower {
-            source,
-            names,
-            depth: 0,
-        }
+        Lower { source, names, depth: 0 }
     }
 
     /// Lowers one expression.
@@ -170,7 +166,9 @@ impl<'s, 'n> Lower<'s, 'n> {
         match node.data_type {
             Some(DataType::Boolean) => Ok(node),
             None => Ok(Node::null(Some(DataType::Boolean))),
-            Some(other) => Err(self.error(expr, format!("a condition is BOOLEAN; this is {other}"))),
+            Some(other) => {
+                Err(self.error(expr, format!("a condition is BOOLEAN; this is {other}")))
+            }
         }
     }
 
@@ -205,51 +203,27 @@ impl<'s, 'n> Lower<'s, 'n> {
             Expr::IsNotUnknown(inner) => Ok(self.predicate(inner)?.is_null_test().not()),
             Expr::IsDistinctFrom(left, right) => Ok(self.same(expr, left, right)?.not()),
             Expr::IsNotDistinctFrom(left, right) => self.same(expr, left, right),
-            Expr::Between {
-                expr: value,
-                negated,
-                low,
-                high,
-            } => self.between(value, *negated, low, high),
-            Expr::InList {
-                expr: value,
-                list,
-                negated,
-            } => self.in_list(value, list, *negated),
-            Expr::Like {
-                negated,
-                any: false,
-                expr: value,
-                pattern,
-                escape_char,
-            } => self.like(value, pattern, escape_char.as_deref(), *negated),
-            Expr::RLike {
-                negated,
-                expr: value,
-                pattern,
-                ..
-            } => self.rlike(value, pattern, *negated),
+            Expr::Between { expr: value, negated, low, high } => {
+                self.between(value, *negated, low, high)
+            }
+            Expr::InList { expr: value, list, negated } => self.in_list(value, list, *negated),
+            Expr::Like { negated, any: false, expr: value, pattern, escape_char } => {
+                self.like(value, pattern, escape_char.as_deref(), *negated)
+            }
+            Expr::RLike { negated, expr: value, pattern, .. } => {
+                self.rlike(value, pattern, *negated)
+            }
             _ => self.dispatch_function(expr),
         }
     }
 
     fn dispatch_function(&mut self, expr: &Expr) -> Lowered {
         match expr {
-            Expr::Case {
-                operand,
-                conditions,
-                else_result,
-                ..
-            } => self.case(operand.as_deref(), conditions, else_result.as_deref()),
-            Expr::Cast {
-                expr: value,
-                data_type,
-                format: None,
-                ..
-            } => self.cast(value, data_type),
-            Expr::Extract {
-                field, expr: time, ..
-            } => {
+            Expr::Case { operand, conditions, else_result, .. } => {
+                self.case(operand.as_deref(), conditions, else_result.as_deref())
+            }
+            Expr::Cast { expr: value, data_type, format: None, .. } => self.cast(value, data_type),
+            Expr::Extract { field, expr: time, .. } => {
                 let unit = self.unit(expr, &field.to_string())?;
                 let time = self.time(time)?;
                 Ok(Node::call(Op::Field(unit), vec![time], DataType::BigInt))
@@ -260,12 +234,7 @@ impl<'s, 'n> Lower<'s, 'n> {
                 let args = vec![self.string(what)?, self.string(r#in)?];
                 Ok(Node::call(Op::Position, args, DataType::BigInt))
             }
-            Expr::Substring {
-                expr: value,
-                substring_from,
-                substring_for,
-                ..
-            } => {
+            Expr::Substring { expr: value, substring_from, substring_for, .. } => {
                 let mut args = vec![self.string(value)?];
                 match substring_from {
                     Some(from) => args.push(self.int(from)?),
@@ -276,12 +245,7 @@ impl<'s, 'n> Lower<'s, 'n> {
                 }
                 Ok(Node::call(Op::Substring, args, DataType::String))
             }
-            Expr::Trim {
-                trim_where,
-                trim_what,
-                expr: value,
-                trim_characters: None,
-            } => {
+            Expr::Trim { trim_where, trim_what, expr: value, trim_characters: None } => {
                 let value = self.string(value)?;
                 let what = match trim_what {
                     Some(what) => self.string(what)?,
@@ -295,13 +259,15 @@ impl<'s, 'n> Lower<'s, 'n> {
                 Ok(Node::call(Op::Trim(ends), vec![value, what], DataType::String))
             }
             Expr::Function(function) => self.function(expr, function),
-            Expr::CompoundFieldAccess { root, access_chain } => self.element(expr, root, access_chain),
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                self.element(expr, root, access_chain)
+            }
             Expr::InSubquery { .. } | Expr::Subquery(_) | Expr::Exists { .. } => {
                 Err(self.error(expr, "a subquery is not an expression here"))
             }
-            Expr::ILike { .. } => Err(self
-                .error(expr, "ILIKE is not known")
-                .hint("compare LOWER(...) with LIKE")),
+            Expr::ILike { .. } => {
+                Err(self.error(expr, "ILIKE is not known").hint("compare LOWER(...) with LIKE"))
+            }
             _ => Err(self.error(expr, format!("`{expr}` is not supported"))),
         }
     }
@@ -313,9 +279,9 @@ impl<'s, 'n> Lower<'s, 'n> {
                 let (qualifier, name) = (qualifier.value.as_str(), name.value.as_str());
                 self.names.column(self.source, span, Some(qualifier), name)
             }
-            _ => Err(self.error(expr, format!("`{expr}` has more than two parts")).hint(
-                "a nested field becomes a column in its schema: name = \"BIGINT FROM a.b\"",
-            )),
+            _ => Err(self
+                .error(expr, format!("`{expr}` has more than two parts"))
+                .hint("a nested field becomes a column in its schema: name = \"BIGINT FROM a.b\"")),
         }
     }
 
@@ -326,7 +292,9 @@ impl<'s, 'n> Lower<'s, 'n> {
             sql::Value::Boolean(value) => Ok(Node::boolean(*value)),
             sql::Value::Null => Ok(Node::null(None)),
             sql::Value::HexStringLiteral(hex) => {
-                let digit = |at: usize| hex.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
+                let digit = |at: usize| {
+                    hex.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok())
+                };
                 let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(digit).collect();
                 match bytes {
                     Some(bytes) => Ok(Node::bytes(&bytes)),
@@ -357,7 +325,8 @@ impl<'s, 'n> Lower<'s, 'n> {
         let whole = whole.trim_start_matches('0').len();
         let (precision, scale) = (whole + places.len(), places.len());
         if precision > usize::from(PRECISION_MAX) {
-            let message = format!("{text} has {precision} digits; a DECIMAL has at most {PRECISION_MAX}");
+            let message =
+                format!("{text} has {precision} digits; a DECIMAL has at most {PRECISION_MAX}");
             return Err(self.error(expr, message).hint("write it as a DOUBLE: 1.5e0"));
         }
         let data_type = types::decimal(precision as u32, scale as u32);
@@ -424,7 +393,13 @@ impl<'s, 'n> Lower<'s, 'n> {
         node.ok_or_else(|| wrong(self))
     }
 
-    fn binary(&mut self, expr: &Expr, left: &Expr, op: &sql::BinaryOperator, right: &Expr) -> Lowered {
+    fn binary(
+        &mut self,
+        expr: &Expr,
+        left: &Expr,
+        op: &sql::BinaryOperator,
+        right: &Expr,
+    ) -> Lowered {
         use sql::BinaryOperator as Sql;
         let compare = match op {
             Sql::And => return self.chain(expr, true),
@@ -460,11 +435,14 @@ impl<'s, 'n> Lower<'s, 'n> {
         } else if has("TIMESTAMP") && has("STRING") {
             error.hint("write a time as TIMESTAMP '2024-05-01 12:30:00.000'")
         } else {
-            error.hint(format!("cast one side, as in CAST(... AS {})", if has("STRING") && a != b {
-                if a == "STRING" { &b } else { &a }
-            } else {
-                "STRING"
-            }))
+            error.hint(format!(
+                "cast one side, as in CAST(... AS {})",
+                if has("STRING") && a != b {
+                    if a == "STRING" { &b } else { &a }
+                } else {
+                    "STRING"
+                }
+            ))
         }
     }
 
@@ -556,7 +534,13 @@ impl<'s, 'n> Lower<'s, 'n> {
         Ok(if negated { node.not() } else { node })
     }
 
-    fn like(&mut self, value: &Expr, pattern: &Expr, escape: Option<&Expr>, negated: bool) -> Lowered {
+    fn like(
+        &mut self,
+        value: &Expr,
+        pattern: &Expr,
+        escape: Option<&Expr>,
+        negated: bool,
+    ) -> Lowered {
         let (text, like) = (self.string(value)?, self.string(pattern)?);
         let escape = match escape {
             None => None,
@@ -567,8 +551,8 @@ impl<'s, 'n> Lower<'s, 'n> {
         };
         let node = match like.as_text() {
             Some(known) => {
-                let like = Like::new(known.as_bytes(), escape)
-                    .map_err(|why| self.error(pattern, why))?;
+                let like =
+                    Like::new(known.as_bytes(), escape).map_err(|why| self.error(pattern, why))?;
                 Node::call(Op::Like(like), vec![text], DataType::Boolean)
             }
             None => Node::call(Op::LikeAny { escape }, vec![text, like], DataType::Boolean),
@@ -644,9 +628,9 @@ impl<'s, 'n> Lower<'s, 'n> {
             sql::DataType::Date | sql::DataType::Time(..) => {
                 error.hint("use TIMESTAMP; DATE_TRUNC('day', ts) is the day of a time")
             }
-            sql::DataType::Decimal(_) | sql::DataType::Numeric(_) => {
-                error.hint(format!("a DECIMAL(p,s) has 1 to {PRECISION_MAX} digits, s of them decimal places"))
-            }
+            sql::DataType::Decimal(_) | sql::DataType::Numeric(_) => error.hint(format!(
+                "a DECIMAL(p,s) has 1 to {PRECISION_MAX} digits, s of them decimal places"
+            )),
             _ => error.hint(
                 "the types are BOOLEAN, BIGINT, DOUBLE, DECIMAL(p,s), STRING, BYTES, TIMESTAMP",
             ),
@@ -661,7 +645,13 @@ impl<'s, 'n> Lower<'s, 'n> {
     }
 
     /// FLOOR and CEIL: of a number, or of a time TO a unit.
-    fn round_to(&mut self, expr: &Expr, value: &Expr, field: &sql::CeilFloorKind, down: bool) -> Lowered {
+    fn round_to(
+        &mut self,
+        expr: &Expr,
+        value: &Expr,
+        field: &sql::CeilFloorKind,
+        down: bool,
+    ) -> Lowered {
         match field {
             sql::CeilFloorKind::DateTimeField(sql::DateTimeField::NoDateTime) => {
                 let node = self.numeric(value)?;
@@ -700,7 +690,12 @@ impl<'s, 'n> Lower<'s, 'n> {
     }
 
     /// TIMESTAMPDIFF and TIMESTAMPADD, whose first argument is a unit.
-    fn time_function(&mut self, expr: &Expr, name: &str, args: &[&Expr]) -> Result<Option<Node>, ExprError> {
+    fn time_function(
+        &mut self,
+        expr: &Expr,
+        name: &str,
+        args: &[&Expr],
+    ) -> Result<Option<Node>, ExprError> {
         let is_add = match name {
             "TIMESTAMPADD" => true,
             "TIMESTAMPDIFF" => false,

@@ -54,28 +54,15 @@ pub(crate) enum Literal {
 
 impl Node {
     pub fn column(index: usize, data_type: DataType, nullable: bool) -> Node {
-        Node {
-            kind: Kind::Column(index),
-            data_type: Some(data_type),
-            nullable,
-            span: Span::None,
-        }
+        Node { kind: Kind::Column(index), data_type: Some(data_type), nullable, span: Span::None }
     }
 
     pub fn reference(index: usize, data_type: DataType, nullable: bool) -> Node {
-        Node {
-            kind: Kind::Ref(index),
-            ..Node::column(index, data_type, nullable)
-        }
+        Node { kind: Kind::Ref(index), ..Node::column(index, data_type, nullable) }
     }
 
     pub fn null(data_type: Option<DataType>) -> Node {
-        Node {
-            kind: Kind::Literal(Literal::Null),
-            data_type,
-            nullable: true,
-            span: Span::None,
-        }
+        Node { kind: Kind::Literal(Literal::Null), data_type, nullable: true, span: Span::None }
     }
 
     pub fn word(word: u64, data_type: DataType) -> Node {
@@ -108,10 +95,7 @@ impl Node {
     }
 
     pub fn bytes(bytes: &[u8]) -> Node {
-        Node {
-            kind: Kind::Literal(Literal::Text(bytes.into())),
-            ..Node::word(0, DataType::Bytes)
-        }
+        Node { kind: Kind::Literal(Literal::Text(bytes.into())), ..Node::word(0, DataType::Bytes) }
     }
 
     /// An operation on arguments of the types that it takes.
@@ -225,10 +209,7 @@ impl Node {
         let mut kept: Vec<Node> = Vec::new();
         for part in parts {
             match part {
-                Node {
-                    kind: Kind::Call(inner, args),
-                    ..
-                } if inner == op => kept.extend(args),
+                Node { kind: Kind::Call(inner, args), .. } if inner == op => kept.extend(args),
                 other => kept.push(other),
             }
         }
@@ -264,42 +245,36 @@ impl Node {
             return Some(Node::null(Some(to.clone())));
         };
         if from == *to {
-            return Some(Node {
-                span: Span::None,
-                ..self
-            });
+            return Some(Node { span: Span::None, ..self });
         }
         let op = match (&from, to) {
             (DataType::BigInt, DataType::Double) => Op::IntToDouble,
             (DataType::Decimal { scale, .. }, DataType::Double) => {
                 Op::DecimalToDouble { scale: *scale }
             }
-            (DataType::BigInt | DataType::Decimal { .. }, DataType::Decimal { precision, scale }) => {
+            (
+                DataType::BigInt | DataType::Decimal { .. },
+                DataType::Decimal { precision, scale },
+            ) => {
                 let (digits, places) = types::exact(&from).expect("the source is exact");
                 let widens = u32::from(*precision - *scale) >= digits - places;
                 if widens && types::scale(&from) == *scale {
                     return Some(self.retyped(to));
                 }
-                Op::Rescale {
-                    from: types::scale(&from),
-                    to: *scale,
-                    precision: *precision,
-                }
+                Op::Rescale { from: types::scale(&from), to: *scale, precision: *precision }
             }
             (DataType::Decimal { scale, .. }, DataType::BigInt) => {
                 Op::TruncateDecimal { drop: *scale }
             }
             (DataType::Double, DataType::BigInt) => Op::DoubleToInt,
-            (DataType::Double, DataType::Decimal { precision, scale }) => Op::DoubleToDecimal {
-                precision: *precision,
-                scale: *scale,
-            },
+            (DataType::Double, DataType::Decimal { precision, scale }) => {
+                Op::DoubleToDecimal { precision: *precision, scale: *scale }
+            }
             (DataType::String, DataType::BigInt) => Op::TextToInt,
             (DataType::String, DataType::Double) => Op::TextToDouble,
-            (DataType::String, DataType::Decimal { precision, scale }) => Op::TextToDecimal {
-                precision: *precision,
-                scale: *scale,
-            },
+            (DataType::String, DataType::Decimal { precision, scale }) => {
+                Op::TextToDecimal { precision: *precision, scale: *scale }
+            }
             (DataType::String, DataType::Boolean) => Op::TextToBoolean,
             (DataType::String, DataType::Timestamp) => Op::TextToTime,
             (DataType::String, DataType::Bytes)
@@ -329,11 +304,7 @@ impl Node {
 
     /// The same slots under another type.
     fn retyped(self, to: &DataType) -> Node {
-        Node {
-            data_type: Some(to.clone()),
-            span: Span::None,
-            ..self
-        }
+        Node { data_type: Some(to.clone()), span: Span::None, ..self }
     }
 
     /// Whether a pattern's partial match is read.

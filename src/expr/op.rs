@@ -455,19 +455,22 @@ impl Op {
                 Some(found.is_ok())
             }),
             Op::CompareInt(compare) => compare!(d, compare, |a, b| (a as i64), (b as i64)),
-            Op::CompareScaled {
-                compare,
-                left,
-                right,
-            } => {
+            Op::CompareScaled { compare, left, right } => {
                 let (left, right) = (i128::from(*left), i128::from(*right));
-                compare!(d, compare, |a, b| (i128::from(a as i64) * left), (i128::from(b as i64) * right));
+                compare!(
+                    d,
+                    compare,
+                    |a, b| (i128::from(a as i64) * left),
+                    (i128::from(b as i64) * right)
+                );
             }
             Op::CompareDouble(compare) => compare!(d, compare, |a, b| f(a), f(b)),
             Op::CompareText(Compare::Eq) => d.test_texts(equal_texts),
             Op::CompareText(Compare::Ne) => d.test_texts(|a, x, b, y| !equal_texts(a, x, b, y)),
             Op::CompareText(compare) => {
-                d.test_texts(|a, x, b, y| compare.holds(slot::bytes(&a, x).cmp(slot::bytes(&b, y))));
+                d.test_texts(|a, x, b, y| {
+                    compare.holds(slot::bytes(&a, x).cmp(slot::bytes(&b, y)))
+                });
             }
             _ => unreachable!("apply sends comparisons here"),
         }
@@ -481,13 +484,13 @@ impl Op {
             Op::MulInt => d.try2(|a, b| (a as i64).checked_mul(b as i64).map(word)),
             Op::DivInt => d.try2(|a, b| (a as i64).checked_div(b as i64).map(word)),
             // MIN % -1 is 0, though MIN / -1 does not fit.
-            Op::ModInt => d.try2(|a, b| {
-                if b == 0 {
-                    None
-                } else {
-                    Some((a as i64).wrapping_rem(b as i64) as u64)
-                }
-            }),
+            Op::ModInt => {
+                d.try2(
+                    |a, b| {
+                        if b == 0 { None } else { Some((a as i64).wrapping_rem(b as i64) as u64) }
+                    },
+                )
+            }
             Op::NegInt => d.try1(|a| (a as i64).checked_neg().map(word)),
             Op::AbsInt => d.try1(|a| (a as i64).checked_abs().map(word)),
             Op::SignInt { one } => d.map1(|a| ((a as i64).signum() * one) as u64),
@@ -499,35 +502,27 @@ impl Op {
 
     fn apply_decimal(&self, d: &mut impl Driver) {
         match *self {
-            Op::AddDecimal {
-                left,
-                right,
-                precision,
-            } => d.try2(|a, b| decimal::add(a as i64, left, b as i64, right, precision)),
+            Op::AddDecimal { left, right, precision } => {
+                d.try2(|a, b| decimal::add(a as i64, left, b as i64, right, precision))
+            }
             Op::MulDecimal { drop, precision } => {
                 d.try2(|a, b| decimal::multiply(a as i64, b as i64, drop, precision));
             }
             Op::DivDecimal { up, precision } => {
                 d.try2(|a, b| decimal::divide(a as i64, b as i64, up, precision));
             }
-            Op::ModDecimal {
-                left,
-                right,
-                precision,
-            } => d.try2(|a, b| decimal::remainder(a as i64, left, b as i64, right, precision)),
-            Op::Rescale {
-                from,
-                to,
-                precision,
-            } => d.try1(|a| decimal::rescale(a as i64, from, to, precision)),
+            Op::ModDecimal { left, right, precision } => {
+                d.try2(|a, b| decimal::remainder(a as i64, left, b as i64, right, precision))
+            }
+            Op::Rescale { from, to, precision } => {
+                d.try1(|a| decimal::rescale(a as i64, from, to, precision))
+            }
             Op::FloorDecimal { drop } => d.map1(|a| decimal::floor(a as i64, drop)),
             Op::CeilDecimal { drop } => d.map1(|a| decimal::ceil(a as i64, drop)),
             Op::TruncateDecimal { drop } => d.map1(|a| decimal::truncate(a as i64, drop)),
-            Op::RoundDecimal {
-                drop,
-                up,
-                precision,
-            } => d.try1(|a| decimal::round(a as i64, drop, up, precision)),
+            Op::RoundDecimal { drop, up, precision } => {
+                d.try1(|a| decimal::round(a as i64, drop, up, precision))
+            }
             _ => unreachable!("apply sends decimal arithmetic here"),
         }
     }
@@ -658,9 +653,9 @@ impl Op {
             Op::Right => {
                 d.each(|args, heap| text::put(text::right(args.text(0), args.int(1)), heap));
             }
-            Op::Pad(ends) => d.each(|args, heap| {
-                text::pad(args.text(0), args.int(1), args.text(2), *ends, heap)
-            }),
+            Op::Pad(ends) => {
+                d.each(|args, heap| text::pad(args.text(0), args.int(1), args.text(2), *ends, heap))
+            }
             Op::MinText => d.each(|args, heap| text::put(args.text(0).min(args.text(1)), heap)),
             Op::MaxText => d.each(|args, heap| text::put(args.text(0).max(args.text(1)), heap)),
             Op::Cardinality => d.each(|args, _| {
@@ -677,10 +672,7 @@ impl Op {
 
     /// Whether the operation is NULL exactly where an argument is, or its kernel says so.
     pub fn is_strict(&self) -> bool {
-        !matches!(
-            self,
-            Op::And | Op::Or | Op::IsNull | Op::IsTrue | Op::Select | Op::Case
-        )
+        !matches!(self, Op::And | Op::Or | Op::IsNull | Op::IsTrue | Op::Select | Op::Case)
     }
 
     /// Whether the operation may be NULL though no argument is.

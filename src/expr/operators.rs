@@ -29,7 +29,10 @@ pub(crate) fn compare(compare: Compare, left: Node, right: Node) -> Option<Node>
     };
     let call = |op, left, right| Some(Node::call(op, vec![left, right], DataType::Boolean));
     match (&a, &b) {
-        (DataType::BigInt | DataType::Decimal { .. }, DataType::BigInt | DataType::Decimal { .. }) => {
+        (
+            DataType::BigInt | DataType::Decimal { .. },
+            DataType::BigInt | DataType::Decimal { .. },
+        ) => {
             if let Some(word) = right.as_word() {
                 let places = (types::scale(&a), types::scale(&b));
                 return Some(compare_exact(compare, left, word as i64, places));
@@ -89,11 +92,7 @@ fn compare_exact(compare: Compare, left: Node, constant: i64, places: (u8, u8)) 
     let (least, most) = (i128::from(i64::MIN), i128::from(i64::MAX));
     match compare {
         Compare::Eq | Compare::Ne => {
-            let equal = if is_exact {
-                in_range(left, floor, floor)
-            } else {
-                in_range(left, 1, 0)
-            };
+            let equal = if is_exact { in_range(left, floor, floor) } else { in_range(left, 1, 0) };
             if compare == Compare::Eq { equal } else { equal.not() }
         }
         Compare::Lt => in_range(left, least, floor - i128::from(is_exact)),
@@ -121,10 +120,7 @@ fn in_range(node: Node, lo: i128, hi: i128) -> Node {
     let op = if lo > hi {
         Op::InWords(Words(Box::new([])))
     } else {
-        Op::InRange {
-            lo: lo as i64,
-            span: (hi - lo) as u64,
-        }
+        Op::InRange { lo: lo as i64, span: (hi - lo) as u64 }
     };
     Node::call(op, vec![node], DataType::Boolean)
 }
@@ -133,8 +129,10 @@ fn in_range(node: Node, lo: i128, hi: i128) -> Node {
 pub(crate) fn between(value: Node, low: Node, high: Node) -> Option<Node> {
     let above = compare(Compare::Ge, value.clone(), low)?;
     let below = compare(Compare::Le, value, high)?;
-    if let (Kind::Call(Op::InRange { lo, span: up }, a), Kind::Call(Op::InRange { lo: min, span }, b)) =
-        (&above.kind, &below.kind)
+    if let (
+        Kind::Call(Op::InRange { lo, span: up }, a),
+        Kind::Call(Op::InRange { lo: min, span }, b),
+    ) = (&above.kind, &below.kind)
         && a == b
     {
         let top = |lo: i64, span: u64| i128::from(lo) + i128::from(span);
@@ -153,7 +151,9 @@ pub(crate) fn in_list(value: Node, list: Vec<Node>) -> Result<Node, usize> {
     for (i, item) in list.into_iter().enumerate() {
         let same_type = item.data_type == value.data_type;
         match (&item.kind, &item.data_type) {
-            (Kind::Literal(Literal::Word(word)), Some(of)) if scale.is_some() && types::exact(of).is_some() => {
+            (Kind::Literal(Literal::Word(word)), Some(of))
+                if scale.is_some() && types::exact(of).is_some() =>
+            {
                 let places = (scale.expect("checked"), types::scale(of));
                 let (number, is_exact) = at_scale(*word as i64, places);
                 if is_exact && let Ok(number) = i64::try_from(number) {
@@ -273,10 +273,8 @@ fn on_decimals(op: Arithmetic, left: (Node, u32, u32), right: (Node, u32, u32)) 
         Arithmetic::Div => {
             let places = s.max(6);
             let result = types::decimal(p - s + t + places, places);
-            let op = Op::DivDecimal {
-                up: (places - s + t) as u8,
-                precision: types::precision(&result),
-            };
+            let op =
+                Op::DivDecimal { up: (places - s + t) as u8, precision: types::precision(&result) };
             (op, result)
         }
         Arithmetic::Mod => {

@@ -76,11 +76,7 @@ impl<'a> Source<'a> {
     }
 
     pub fn error(&self, span: Range<usize>, message: impl Into<String>) -> ExprError {
-        ExprError {
-            message: message.into(),
-            span,
-            hint: None,
-        }
+        ExprError { message: message.into(), span, hint: None }
     }
 }
 
@@ -95,9 +91,8 @@ impl ExprError {
 pub(crate) fn parse(source: &Source<'_>) -> Result<Expr, ExprError> {
     let dialect = PipelineSql;
     let whole = 0..source.text.len();
-    let tokens = Tokenizer::new(&dialect, source.text)
-        .tokenize_with_location()
-        .map_err(|error| {
+    let tokens =
+        Tokenizer::new(&dialect, source.text).tokenize_with_location().map_err(|error| {
             let start = source.offset(error.location).unwrap_or(0);
             source.error(start..source.text.len(), error.message.clone())
         })?;
@@ -129,7 +124,8 @@ fn check_size(source: &Source<'_>, tokens: &[TokenWithSpan]) -> Result<(), ExprE
     };
     let count = tokens.iter().filter(|token| nests(&token.token)).count();
     if count > EXPR_TOKENS_MAX {
-        let message = format!("the expression has {count} operators; {EXPR_TOKENS_MAX} are allowed");
+        let message =
+            format!("the expression has {count} operators; {EXPR_TOKENS_MAX} are allowed");
         return Err(source.error(0..source.text.len(), message));
     }
     Ok(())
@@ -137,10 +133,7 @@ fn check_size(source: &Source<'_>, tokens: &[TokenWithSpan]) -> Result<(), ExprE
 
 /// The depth error, shared with the type checker.
 pub(crate) fn too_deep(source: &Source<'_>, span: Range<usize>) -> ExprError {
-    source.error(
-        span,
-        format!("the expression nests deeper than {EXPR_DEPTH_MAX} levels"),
-    )
+    source.error(span, format!("the expression nests deeper than {EXPR_DEPTH_MAX} levels"))
 }
 
 fn explain(source: &Source<'_>, error: ParserError) -> ExprError {
@@ -160,9 +153,7 @@ fn explain(source: &Source<'_>, error: ParserError) -> ExprError {
     match source.offset(at) {
         Some(start) => {
             let rest = &source.text[start..];
-            let word = rest
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(rest.len());
+            let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
             let len = word.max(rest.chars().next().map_or(0, char::len_utf8));
             source.error(start..start + len, readable(said))
         }

@@ -76,12 +76,7 @@ impl Condition {
     /// # Errors
     /// [`ExprError`] with the place in `text`.
     pub fn compile(text: &str, event: &Scope, steps: &[String]) -> Result<Condition, ExprError> {
-        let mut names = StepNames {
-            event,
-            steps,
-            refs: Vec::new(),
-            is_select: false,
-        };
+        let mut names = StepNames { event, steps, refs: Vec::new(), is_select: false };
         let node = lower::compile_predicate(text, &mut names)?;
         let conjuncts = match node.kind {
             Kind::Call(Op::And, parts) => parts,
@@ -106,12 +101,7 @@ pub fn compile_match_select(
     event: &Scope,
     steps: &[String],
 ) -> Result<MatchSelect, Vec<(usize, ExprError)>> {
-    let mut names = StepNames {
-        event,
-        steps,
-        refs: Vec::new(),
-        is_select: true,
-    };
+    let mut names = StepNames { event, steps, refs: Vec::new(), is_select: true };
     let (mut columns, mut errors) = (Vec::new(), Vec::new());
     for (i, (name, text)) in select.iter().enumerate() {
         match lower::compile(text, &mut names) {
@@ -143,7 +133,12 @@ struct StepNames<'a> {
 }
 
 impl StepNames<'_> {
-    fn step(&self, source: &Source<'_>, span: Range<usize>, name: &str) -> Result<usize, ExprError> {
+    fn step(
+        &self,
+        source: &Source<'_>,
+        span: Range<usize>,
+        name: &str,
+    ) -> Result<usize, ExprError> {
         self.steps.iter().position(|step| step == name).ok_or_else(|| {
             let error = source.error(span, format!("the pattern has no step `{name}`"));
             match nearest(name, self.steps.iter().map(String::as_str)) {
@@ -167,7 +162,13 @@ impl StepNames<'_> {
         }
     }
 
-    fn read(&mut self, source: &Source<'_>, func: StepFunc, name: &str, function: &sql::Function) -> Result<Node, ExprError> {
+    fn read(
+        &mut self,
+        source: &Source<'_>,
+        func: StepFunc,
+        name: &str,
+        function: &sql::Function,
+    ) -> Result<Node, ExprError> {
         let whole = source.range_of(function);
         let wrong = || {
             let error = source.error(whole.clone(), format!("{name} takes a step's column here"));
@@ -209,15 +210,9 @@ impl StepNames<'_> {
         let span = source.range(column.span);
         let entry = lower::find(self.event, source, span.clone(), None, &column.value)?;
         let of = &self.event.entries[entry].data_type;
-        let data_type = result_type(&over_rows(func), of).ok_or_else(|| {
-            source.error(span, format!("{name} does not take {of}"))
-        })?;
-        Ok(self.shared(StepRef {
-            step,
-            func,
-            argument: Some(entry),
-            data_type,
-        }))
+        let data_type = result_type(&over_rows(func), of)
+            .ok_or_else(|| source.error(span, format!("{name} does not take {of}")))?;
+        Ok(self.shared(StepRef { step, func, argument: Some(entry), data_type }))
     }
 }
 
@@ -258,7 +253,8 @@ impl Names for StepNames<'_> {
         if self.is_select {
             let message = format!("`{name}`: a match has many events, which one's is meant?");
             let step = self.steps.last().map_or("step", String::as_str);
-            let hint = format!("write FIRST(step.{name}) or LAST(step.{name}), as in LAST({step}.{name})");
+            let hint =
+                format!("write FIRST(step.{name}) or LAST(step.{name}), as in LAST({step}.{name})");
             return Err(source.error(span, message).hint(hint));
         }
         RowNames { scope: self.event }.column(source, span, qualifier, name)
@@ -280,9 +276,14 @@ impl Names for StepNames<'_> {
             "MAX" => StepFunc::Max,
             "ARRAY_AGG" if self.is_select => StepFunc::ArrayAgg,
             _ if functions::is_aggregate(name) => {
-                let message = format!("{name} is not known in a pattern's {}", if self.is_select { "select" } else { "where" });
+                let message = format!(
+                    "{name} is not known in a pattern's {}",
+                    if self.is_select { "select" } else { "where" }
+                );
                 let error = source.error(source.range_of(&function.name), message);
-                return Some(Err(error.hint("FIRST, LAST, SUM, COUNT, AVG, MIN and MAX of a step's column are")));
+                return Some(Err(
+                    error.hint("FIRST, LAST, SUM, COUNT, AVG, MIN and MAX of a step's column are")
+                ));
             }
             _ => return None,
         };

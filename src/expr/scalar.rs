@@ -32,10 +32,7 @@ pub struct Scalar {
 
 impl Scalar {
     pub(crate) fn new(refs: Vec<StepRef>, code: Code) -> Scalar {
-        Scalar {
-            refs,
-            machine: Machine::new(code),
-        }
+        Scalar { refs, machine: Machine::new(code) }
     }
 
     /// Whether the condition is TRUE (NULL is not). `row` of `batch` is the event being tried,
@@ -50,7 +47,12 @@ impl Scalar {
 
     /// The value of the expression, `None` for NULL; for tests against the vector machine.
     #[cfg(test)]
-    pub(crate) fn value(&self, batch: &RecordBatch, row: usize, refs: &[Value<'_>]) -> Option<Vec<u8>> {
+    pub(crate) fn value(
+        &self,
+        batch: &RecordBatch,
+        row: usize,
+        refs: &[Value<'_>],
+    ) -> Option<Vec<u8>> {
         let (word, null) = self.machine.run(batch, row, refs);
         let heap = self.machine.root_heap(batch, refs);
         if null {
@@ -90,14 +92,7 @@ impl Machine {
     }
 
     fn run(&self, batch: &RecordBatch, row: usize, refs: &[Value<'_>]) -> (u64, bool) {
-        let mut lane = Lane {
-            machine: self,
-            batch,
-            row,
-            refs,
-            at: 0,
-            args: &[],
-        };
+        let mut lane = Lane { machine: self, batch, row, refs, at: 0, args: &[] };
         for (at, Instruction { op, args, .. }) in self.code.instructions.iter().enumerate() {
             lane.at = at;
             lane.args = args;
@@ -197,15 +192,9 @@ impl<'a> Lane<'a> {
         match operand {
             Operand::Register(r) if (r as usize) < self.machine.heaps.len() => {
                 let cell = &self.machine.heaps[r as usize];
-                Lent {
-                    cell: Some(cell),
-                    bytes: cell.take(),
-                }
+                Lent { cell: Some(cell), bytes: cell.take() }
             }
-            _ => Lent {
-                cell: None,
-                bytes: Vec::new(),
-            },
+            _ => Lent { cell: None, bytes: Vec::new() },
         }
     }
 
@@ -233,9 +222,8 @@ impl<'a> Lane<'a> {
             *slot = word;
         }
         // The same register may stand twice (`a || a`): its bytes are lent once, so look for the first.
-        let first = |i: usize| {
-            self.args.iter().position(|other| *other == self.args[i]).unwrap_or(i)
-        };
+        let first =
+            |i: usize| self.args.iter().position(|other| *other == self.args[i]).unwrap_or(i);
         let lent: [Option<Lent<'a>>; ARGS_MAX] = std::array::from_fn(|i| {
             (i < self.args.len() && first(i) == i).then(|| self.lend(self.args[i]))
         });
@@ -245,11 +233,7 @@ impl<'a> Lane<'a> {
                 heaps[i] = self.heap(self.args[i], lent);
             }
         }
-        kernel(&Args {
-            slots,
-            heaps,
-            len: self.args.len(),
-        })
+        kernel(&Args { slots, heaps, len: self.args.len() })
     }
 
     fn own_heap(&self) -> Lent<'a> {

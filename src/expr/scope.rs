@@ -50,9 +50,7 @@ impl Scope {
             data_type: column.data_type.clone(),
             nullable: column.nullable,
         };
-        Scope {
-            entries: schema.columns.iter().map(entry).collect(),
-        }
+        Scope { entries: schema.columns.iter().map(entry).collect() }
     }
 
     /// The entry of a name. O(entries).
@@ -69,9 +67,7 @@ impl Scope {
             return Ok(first);
         }
         let written = |i: usize| self.entries[i].written();
-        Err(Missing::Ambiguous(
-            std::iter::once(first).chain(others).map(written).collect(),
-        ))
+        Err(Missing::Ambiguous(std::iter::once(first).chain(others).map(written).collect()))
     }
 }
 

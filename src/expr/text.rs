@@ -88,10 +88,7 @@ impl Like {
         let inner = runs.iter().any(|&at| at > 0 && at < plain.len());
         let text = || plain.clone().into_boxed_slice();
         Ok(match (first, last) {
-            _ if ones || inner => Like::General {
-                pattern: pattern.into(),
-                escape,
-            },
+            _ if ones || inner => Like::General { pattern: pattern.into(), escape },
             _ if runs.is_empty() => Like::Exact(text()),
             (true, true) => {
                 Like::Contains(Needle(memchr::memmem::Finder::new(&plain).into_owned()))
@@ -186,15 +183,13 @@ impl PartialEq for Regex {
 impl Regex {
     /// Compiles; `Err` has the reason in words.
     pub fn new(pattern: &str) -> Result<Regex, String> {
-        regex::bytes::Regex::new(pattern)
-            .map(Regex)
-            .map_err(|error| match error {
-                regex::Error::Syntax(said) => {
-                    let last = said.lines().last().unwrap_or("").trim();
-                    last.trim_start_matches("error: ").to_string()
-                }
-                other => other.to_string(),
-            })
+        regex::bytes::Regex::new(pattern).map(Regex).map_err(|error| match error {
+            regex::Error::Syntax(said) => {
+                let last = said.lines().last().unwrap_or("").trim();
+                last.trim_start_matches("error: ").to_string()
+            }
+            other => other.to_string(),
+        })
     }
 
     /// Groups, the whole match (0) among them.
@@ -255,15 +250,25 @@ fn push(c: char, heap: &mut Vec<u8>) {
 }
 
 pub(crate) fn upper(text: &[u8], heap: &mut Vec<u8>) -> Option<u64> {
-    map_case(text, heap, |byte| byte.to_ascii_uppercase(), |text, heap| {
-        text.chars().flat_map(char::to_uppercase).for_each(|c| push(c, heap));
-    })
+    map_case(
+        text,
+        heap,
+        |byte| byte.to_ascii_uppercase(),
+        |text, heap| {
+            text.chars().flat_map(char::to_uppercase).for_each(|c| push(c, heap));
+        },
+    )
 }
 
 pub(crate) fn lower(text: &[u8], heap: &mut Vec<u8>) -> Option<u64> {
-    map_case(text, heap, |byte| byte.to_ascii_lowercase(), |text, heap| {
-        text.chars().flat_map(char::to_lowercase).for_each(|c| push(c, heap));
-    })
+    map_case(
+        text,
+        heap,
+        |byte| byte.to_ascii_lowercase(),
+        |text, heap| {
+            text.chars().flat_map(char::to_lowercase).for_each(|c| push(c, heap));
+        },
+    )
 }
 
 /// Every word's first letter large, the rest small; a word is a run of letters and digits.
@@ -514,7 +519,9 @@ mod tests {
 
     #[test]
     fn substrings_are_where_flink_finds_them() {
-        let cut = |from, len| substring("äbcdé".as_bytes(), from, len).map(|s| std::str::from_utf8(s).unwrap());
+        let cut = |from, len| {
+            substring("äbcdé".as_bytes(), from, len).map(|s| std::str::from_utf8(s).unwrap())
+        };
         assert_eq!(cut(1, 2), Some("äb"));
         assert_eq!(cut(0, 2), Some("äb"));
         assert_eq!(cut(-2, 9), Some("dé"));

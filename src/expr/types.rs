@@ -11,10 +11,7 @@ use crate::ground::schema::DataType;
 pub(crate) fn decimal(precision: u32, scale: u32) -> DataType {
     let scale = scale.min(u32::from(PRECISION_MAX)) as u8;
     let precision = precision.min(u32::from(PRECISION_MAX)) as u8;
-    DataType::Decimal {
-        precision: precision.max(scale).max(1),
-        scale,
-    }
+    DataType::Decimal { precision: precision.max(scale).max(1), scale }
 }
 
 /// Precision and scale of an exact number; a BIGINT counts as 19 digits.
@@ -64,7 +61,11 @@ pub(crate) fn named(data_type: &sql::DataType) -> Option<DataType> {
     use sql::DataType as Sql;
     Some(match data_type {
         Sql::Bool | Sql::Boolean => DataType::Boolean,
-        Sql::BigInt(_) | Sql::Int(_) | Sql::Integer(_) | Sql::SmallInt(_) | Sql::TinyInt(_)
+        Sql::BigInt(_)
+        | Sql::Int(_)
+        | Sql::Integer(_)
+        | Sql::SmallInt(_)
+        | Sql::TinyInt(_)
         | Sql::Int64 => DataType::BigInt,
         Sql::Double(_) | Sql::DoublePrecision | Sql::Float(_) | Sql::Real | Sql::Float64 => {
             DataType::Double
@@ -83,8 +84,13 @@ pub(crate) fn named(data_type: &sql::DataType) -> Option<DataType> {
             }
             decimal(precision as u32, scale as u32)
         }
-        Sql::String(_) | Sql::Varchar(_) | Sql::Text | Sql::Char(_) | Sql::CharVarying(_)
-        | Sql::Character(_) | Sql::CharacterVarying(_) => DataType::String,
+        Sql::String(_)
+        | Sql::Varchar(_)
+        | Sql::Text
+        | Sql::Char(_)
+        | Sql::CharVarying(_)
+        | Sql::Character(_)
+        | Sql::CharacterVarying(_) => DataType::String,
         Sql::Bytes(_) | Sql::Varbinary(_) | Sql::Binary(_) => DataType::Bytes,
         Sql::Timestamp(..) | Sql::TimestampNtz(_) | Sql::Datetime(_) => DataType::Timestamp,
         _ => return None,

@@ -159,11 +159,7 @@ impl Program {
             Operand::Constant(_) => &self.code.heap,
             _ => &chosen.heap,
         };
-        Vector {
-            values: &chosen.words,
-            nulls: chosen.nulls.get(),
-            heap,
-        }
+        Vector { values: &chosen.words, nulls: chosen.nulls.get(), heap }
     }
 
     /// Puts a root that is no register of words into `result`.
@@ -220,14 +216,7 @@ impl Program {
         shape: Shape,
         out: &'a mut Register,
     ) -> Lanes<'a> {
-        Lanes {
-            program: self,
-            batch,
-            select,
-            args,
-            shape,
-            out,
-        }
+        Lanes { program: self, batch, select, args, shape, out }
     }
 }
 
@@ -235,12 +224,7 @@ impl Program {
 #[derive(Clone, Copy)]
 enum Words<'a> {
     Dense(&'a [u64]),
-    Rows {
-        slots: &'a [u64],
-        select: &'a [u32],
-        width: usize,
-        column: usize,
-    },
+    Rows { slots: &'a [u64], select: &'a [u32], width: usize, column: usize },
     Same(u64),
 }
 
@@ -249,12 +233,9 @@ impl Words<'_> {
     fn get(&self, i: usize) -> u64 {
         match *self {
             Words::Dense(words) => words[i],
-            Words::Rows {
-                slots,
-                select,
-                width,
-                column,
-            } => slots[select[i] as usize * width + column],
+            Words::Rows { slots, select, width, column } => {
+                slots[select[i] as usize * width + column]
+            }
             Words::Same(word) => word,
         }
     }
@@ -269,12 +250,7 @@ macro_rules! with_words {
                 |i: usize| words[i];
                 $body
             }
-            Words::Rows {
-                slots,
-                select,
-                width,
-                column,
-            } => {
+            Words::Rows { slots, select, width, column } => {
                 let $get = #[inline(always)]
                 |i: usize| slots[select[i] as usize * width + column];
                 $body
@@ -307,7 +283,9 @@ impl<'a> Lanes<'a> {
                 width: self.batch.width(),
                 column: self.program.code.columns[place as usize],
             },
-            Operand::Constant(place) => Words::Same(self.program.code.constants[place as usize].slot),
+            Operand::Constant(place) => {
+                Words::Same(self.program.code.constants[place as usize].slot)
+            }
             Operand::Register(r) => Words::Dense(&self.program.registers[r as usize].words),
             Operand::Ref(_) => unreachable!("a batch has no partial match"),
         }
@@ -392,7 +370,8 @@ impl<'a> Lanes<'a> {
             out.nulls.bits.clear();
             out.nulls.bits.resize(bits::words(len), 0);
         }
-        for (block, (words, nulls)) in out.words.chunks_mut(64).zip(&mut out.nulls.bits).enumerate() {
+        for (block, (words, nulls)) in out.words.chunks_mut(64).zip(&mut out.nulls.bits).enumerate()
+        {
             let mut failed = 0u64;
             for (i, slot) in words.iter_mut().enumerate() {
                 let value = word(block * 64 + i);
@@ -412,11 +391,7 @@ impl<'a> Lanes<'a> {
 
     fn sources(&self) -> ([Words<'a>; ARGS_MAX], Args<'a>) {
         let mut words = [Words::Same(0); ARGS_MAX];
-        let mut args = Args {
-            slots: [0; ARGS_MAX],
-            heaps: [&[]; ARGS_MAX],
-            len: self.args.len(),
-        };
+        let mut args = Args { slots: [0; ARGS_MAX], heaps: [&[]; ARGS_MAX], len: self.args.len() };
         for arg in 0..self.args.len() {
             words[arg] = self.words(arg);
             args.heaps[arg] = self.heap(arg);
@@ -529,9 +504,7 @@ impl Driver for Lanes<'_> {
     fn test1(&mut self, kernel: impl Fn(u64) -> bool) {
         self.strict_nulls();
         let len = self.select.len();
-        with_words!(self.words(0), |a| bits::pack(len, &mut self.out.words, |i| {
-            kernel(a(i))
-        }));
+        with_words!(self.words(0), |a| bits::pack(len, &mut self.out.words, |i| { kernel(a(i)) }));
         self.clear_null_bits();
     }
 
