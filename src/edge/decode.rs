@@ -103,7 +103,8 @@ impl Decode for BlockDecode {
             Open::Nothing => Ok(None),
             Open::Text { .. } => Ok(self.lines(rows_max, rejected)),
             Open::TooLong { start, len, origin, at } => {
-                let reason = format!("a line of {len} bytes; the longest may have {LINE_BYTES_MAX}");
+                let reason =
+                    format!("a line of {len} bytes; the longest may have {LINE_BYTES_MAX}");
                 codec::reject(rejected, start, &reason, origin, *at);
                 self.open = Open::Nothing;
                 Ok(Some(self.builder.finish()))

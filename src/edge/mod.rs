@@ -4,6 +4,7 @@
 //! does not know this floor either: `app` turns what was written into the options below.
 
 pub mod blackhole;
+pub mod decode;
 pub mod file;
 pub mod generator;
 pub mod lines;

@@ -99,7 +99,7 @@ impl Stage {
         }
         if let Some(sorted) = &mut self.sorted {
             lend(&mut sorted.about, &mut self.outs);
-            let done = sorted.order.rows(&keyed, &mut self.outs);
+            let done = sorted.order.rows(input, &keyed, &mut self.outs);
             take_back(&mut sorted.about, &mut self.outs);
             done.map_err(|error| RunError::of(&self.name, error))?;
         }
@@ -168,7 +168,7 @@ impl Stage {
     pub fn count(&mut self, operator: usize, gauges: &Gauges, shard: usize) {
         let ledger: Ledger = match operator.checked_sub(self.plain.len()) {
             None => self.plain[operator].operator.ledger(),
-            Some(at) => self.sorted.as_ref().map(|s| s.order.operators().nth(at)?.ledger().into())).unwrap_or_default(),
+            Some(at) => self.sorted.as_ref().map_or_else(Ledger::default, |s| s.order.ledger(at)),
         };
         let about = self.about(operator);
         let gauge = gauges.of(about.component, shard);

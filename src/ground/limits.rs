@@ -47,3 +47,9 @@ pub const CONNECT_MS_MAX: u64 = 10_000;
 /// Most operators, keywords and parentheses of an expression (names, numbers and texts are free, so
 /// lists of values may be long): chains nest in the tree, and a tree is dropped by recursion.
 pub const EXPR_TOKENS_MAX: usize = 4096;
+/// Most different conditions (`where`, `until`) of one pattern: one bit each.
+pub const PATTERN_CONDITIONS_MAX: usize = 64;
+/// Most repeats that `times` may ask for.
+pub const PATTERN_TIMES_MAX: i64 = 10_000;
+/// Most states and edges of one pattern's automaton.
+pub const PATTERN_EDGES_MAX: usize = 1 << 20;

@@ -1,7 +1,7 @@
 //! From a checked pipeline to a run: the readers, the layout that all shards share, and for each
 //! shard its graph, built there.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::graph::{
     Node as PlanNode, Pipeline, PortRef, RowTime, SinkPlan, SourcePlan, TransformPlan,
@@ -85,7 +85,7 @@ pub mod component {
 /// # Errors
 /// [`RunError`] of a source that cannot be opened.
 pub fn run_plan(
-    pipeline: Arc<Pipeline>,
+    pipeline: &Pipeline,
     placement: Placement,
     connect: Arc<dyn Connect>,
     gauges: Arc<Gauges>,
@@ -103,10 +103,13 @@ pub fn run_plan(
         });
     }
     let bounded: Vec<bool> = readers.iter().map(|reader| reader.source.is_bounded()).collect();
-    let topology = Arc::new(Topology::new(&pipeline, placement.shards(), &bounded));
+    let topology = Arc::new(Topology::new(pipeline, placement.shards(), &bounded));
     let exchanges = topology.exchanges.clone();
     let shared = gauges.clone();
+    // Programs own their registers, so each shard has programs of its own.
+    let template = Mutex::new(pipeline.clone());
     let build = move |shard: usize| {
+        let pipeline = template.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         let builder = Builder { pipeline: &pipeline, topology: &topology, connect: &*connect };
         builder.graph(shard, shared.clone())
     };
@@ -199,9 +202,10 @@ impl Builder<'_> {
             return Exchange::broadcast(table.node, batch_rows, exchange_input(schema, &[]));
         }
         let stage = &self.topology.stages[about.stage];
-        let inputs = stage.inputs.iter().map(|&input| {
-            exchange_input(&self.pipeline.output(input).schema, &stage.key)
-        });
+        let inputs = stage
+            .inputs
+            .iter()
+            .map(|&input| exchange_input(&self.pipeline.output(input).schema, &stage.key));
         let shards = self.topology.shards;
         let types = self.key_types(about.stage);
         Exchange::by_key(about.stage, shards, batch_rows, inputs.collect(), types)
@@ -223,7 +227,8 @@ impl Builder<'_> {
 
     fn stage(&self, at: usize) -> Result<Stage, RunError> {
         let plan = &self.topology.stages[at];
-        let names: Vec<&str> = plan.members.iter().map(|&m| self.transform(m).name.as_str()).collect();
+        let names: Vec<&str> =
+            plan.members.iter().map(|&m| self.transform(m).name.as_str()).collect();
         let key_columns = vec![plan.key.clone(); plan.inputs.len()];
         let mut stage = Stage::new(names.join(", "), key_columns, self.key_types(at));
         let (mut ordered, mut about_ordered) = (Vec::new(), Vec::new());

@@ -3,13 +3,16 @@
 //!
 //! What is absent: connectors (they come as a [`catalogue::Catalogue`]), files, threads, clocks.
 
+pub mod build;
 pub mod catalogue;
 mod check;
 pub mod code;
 pub mod diagnostic;
 pub mod graph;
+pub mod operators;
 pub mod raw;
 pub mod render;
+pub mod topology;
 pub mod unbuilt;
 
 use catalogue::Catalogue;

@@ -1,6 +1,8 @@
 //! From a checked transform to its operator.
 
-use super::graph::{LookupSpec, PatternPlan, TransformKind, TransformPlan, Unmatched, WindowKind, WindowSpec};
+use super::graph::{
+    LookupSpec, PatternPlan, TransformKind, TransformPlan, Unmatched, WindowKind, WindowSpec,
+};
 use crate::flow::RunError;
 use crate::flow::graph::NodeOperator;
 use crate::ground::schema::Schema;

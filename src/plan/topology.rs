@@ -132,8 +132,7 @@ impl Topology {
         for stage in 0..self.stages.len() {
             for producer in self.all_producers(pipeline) {
                 let inputs = self.stages[stage].inputs.iter();
-                let count: usize =
-                    inputs.map(|&input| self.paths(pipeline, producer, input)).sum();
+                let count: usize = inputs.map(|&input| self.paths(pipeline, producer, input)).sum();
                 if count == 0 {
                     continue;
                 }

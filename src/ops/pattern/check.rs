@@ -26,11 +26,7 @@ const RESERVED: &str = "$endState$";
 /// # Errors
 /// Every fault found, in the order of the steps.
 pub fn check(ast: &Ast, conditions: usize) -> Result<(), Vec<Refusal>> {
-    let mut checker = Checker {
-        names: Vec::new(),
-        path: Vec::new(),
-        found: Vec::new(),
-    };
+    let mut checker = Checker { names: Vec::new(), path: Vec::new(), found: Vec::new() };
     if conditions > PATTERN_CONDITIONS_MAX {
         checker.refuse(
             "steps",
@@ -39,11 +35,7 @@ pub fn check(ast: &Ast, conditions: usize) -> Result<(), Vec<Refusal>> {
     }
     checker.steps(&ast.steps);
     checker.whole(ast);
-    if checker.found.is_empty() {
-        Ok(())
-    } else {
-        Err(checker.found)
-    }
+    if checker.found.is_empty() { Ok(()) } else { Err(checker.found) }
 }
 
 struct Checker {
@@ -55,12 +47,7 @@ struct Checker {
 impl Checker {
     fn refuse(&mut self, key: &'static str, reason: impl Into<String>) {
         let path = self.path.clone();
-        self.found.push(Refusal {
-            path,
-            key,
-            reason: reason.into(),
-            hint: None,
-        });
+        self.found.push(Refusal { path, key, reason: reason.into(), hint: None });
     }
 
     fn hint(&mut self, hint: &str) {
@@ -94,10 +81,9 @@ impl Checker {
 
     fn place(&mut self, step: &Step, before: Option<&Step>) {
         match (before, step.contiguity) {
-            (None, Some(_)) => self.refuse(
-                "contiguity",
-                "the first step follows nothing, it has no contiguity",
-            ),
+            (None, Some(_)) => {
+                self.refuse("contiguity", "the first step follows nothing, it has no contiguity")
+            }
             (Some(_), None) => {
                 self.refuse("name", "every step but the first names its contiguity");
                 self.hint(
@@ -134,10 +120,7 @@ impl Checker {
         }
         let is_loop = step.times.is_some_and(|times| times.max.is_none());
         if is_loop && !inner.is_empty() && inner.iter().all(may_be_empty) {
-            self.refuse(
-                "times",
-                "an open loop over a group that may take no row would never end",
-            );
+            self.refuse("times", "an open loop over a group that may take no row would never end");
             self.hint("make one of its steps required, or give `times` a max");
         }
         self.steps(inner);
@@ -220,9 +203,10 @@ impl Checker {
             }
         }
         let last = ast.steps.len().saturating_sub(1);
-        let ends_open = ast.steps.last().is_some_and(|step| {
-            step.contiguity == Some(super::ast::Contiguity::NotFollowedBy)
-        });
+        let ends_open = ast
+            .steps
+            .last()
+            .is_some_and(|step| step.contiguity == Some(super::ast::Contiguity::NotFollowedBy));
         if ends_open && ast.within.bound().is_none() {
             self.path.push(last);
             self.refuse(
@@ -243,8 +227,5 @@ pub(super) fn is_optional(step: &Step) -> bool {
 fn may_be_empty(step: &Step) -> bool {
     is_optional(step)
         || step.contiguity.is_some_and(|c| c.is_not())
-        || step
-            .group
-            .as_ref()
-            .is_some_and(|inner| inner.iter().all(may_be_empty))
+        || step.group.as_ref().is_some_and(|inner| inner.iter().all(may_be_empty))
 }

@@ -93,10 +93,7 @@ impl Pattern {
         let layout = Layout::new(columns, event);
         let place = |column| layout.place(column);
         let bind = |condition: &Condition| {
-            refs_of(condition)
-                .iter()
-                .map(|of| Ref::new(of, event, place))
-                .collect()
+            refs_of(condition).iter().map(|of| Ref::new(of, event, place)).collect()
         };
         let tests = Tests {
             refs: spec.conditions.iter().map(bind).collect(),
@@ -105,9 +102,7 @@ impl Pattern {
         };
         let found = Found {
             matches: Selector::new(&spec.select, event, place),
-            timed_out: spec
-                .timed_out
-                .map(|_| Selector::new(&spec.select, event, place)),
+            timed_out: spec.timed_out.map(|_| Selector::new(&spec.select, event, place)),
         };
         let strict = Positions::of(&spec.ast).filter(|_| spec.timed_out.is_none() && !only_nfa);
         let strict = match strict {

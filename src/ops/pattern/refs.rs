@@ -21,11 +21,7 @@ pub trait Rows {
 }
 
 /// NULL.
-pub const NULL: Value<'static> = Value {
-    slot: 0,
-    null: true,
-    heap: &[],
-};
+pub const NULL: Value<'static> = Value { slot: 0, null: true, heap: &[] };
 
 /// A reference, ready to be worked out.
 #[derive(Clone, Debug)]
@@ -44,12 +40,7 @@ impl Ref {
             let place = place(column).expect("every referenced column is kept");
             (place, event.columns[column].data_type.clone())
         });
-        Ref {
-            func: of.func,
-            step: of.step as u32,
-            argument,
-            result: of.data_type.clone(),
-        }
+        Ref { func: of.func, step: of.step as u32, argument, result: of.data_type.clone() }
     }
 
     /// Its value; not for ARRAY_AGG. O(rows of the match), LAST mostly O(1).
@@ -86,10 +77,7 @@ impl Ref {
         }
         let sum: f64 = sum.into_iter().rev().sum();
         let value = if self.func == StepFunc::Avg { sum / count as f64 } else { sum };
-        Value {
-            slot: value.to_bits(),
-            ..word(0)
-        }
+        Value { slot: value.to_bits(), ..word(0) }
     }
 
     fn of_words<'a>(
@@ -150,10 +138,8 @@ impl Ref {
     fn collect<R: Rows>(&self, rows: &R, array: &mut ArrayBuilder) {
         array.clear();
         let Some((place, data_type)) = &self.argument else { return };
-        let mut found: Vec<Value<'_>> = rows
-            .newest_first(Some(self.step))
-            .map(|row| rows.value(row, *place))
-            .collect();
+        let mut found: Vec<Value<'_>> =
+            rows.newest_first(Some(self.step)).map(|row| rows.value(row, *place)).collect();
         found.reverse();
         for value in found {
             if value.null {
@@ -168,11 +154,7 @@ impl Ref {
 }
 
 fn word(value: i64) -> Value<'static> {
-    Value {
-        slot: value as u64,
-        null: false,
-        heap: &[],
-    }
+    Value { slot: value as u64, null: false, heap: &[] }
 }
 
 fn pick<'a>(a: Value<'a>, b: Value<'a>, data_type: &DataType, least: bool) -> Value<'a> {

@@ -61,12 +61,7 @@ impl Positions {
             test.extend(std::iter::repeat_n(step.condition, times));
             step_of.extend(std::iter::repeat_n(number as u32, times));
         }
-        Some(Positions {
-            test,
-            step: step_of,
-            within: ast.within,
-            skip_past,
-        })
+        Some(Positions { test, step: step_of, within: ast.within, skip_past })
     }
 
     fn len(&self) -> usize {
@@ -144,7 +139,11 @@ impl Strict {
                 live: Vec::new(),
                 ring: Vec::new(),
                 // Lines of up to 8 words do not straddle, longer ones begin with a cache line.
-                stride: if stride <= 8 { stride.next_power_of_two() } else { stride.next_multiple_of(8) },
+                stride: if stride <= 8 {
+                    stride.next_power_of_two()
+                } else {
+                    stride.next_multiple_of(8)
+                },
                 rows,
                 has_texts: layout.heaped.contains(&true),
                 layout,
@@ -178,12 +177,7 @@ impl Strict {
                 self.rings.live[slot as usize] = 0;
                 continue;
             }
-            let event = Event {
-                batch,
-                row: select[i] as usize,
-                time: times[i],
-                tests: 0,
-            };
+            let event = Event { batch, row: select[i] as usize, time: times[i], tests: 0 };
             self.row(slot, fits, event, found);
         }
     }
@@ -249,14 +243,7 @@ impl Strict {
         let Some(rest) = &self.tests.conditions[test].rest else {
             return true;
         };
-        let taken = Taken {
-            strict: self,
-            slot,
-            word,
-            event,
-            before: k,
-            with_event: false,
-        };
+        let taken = Taken { strict: self, slot, word, event, before: k, with_event: false };
         let refs = &self.tests.refs[test];
         const FEW: usize = 8;
         if refs.len() <= FEW {
@@ -281,14 +268,7 @@ impl Strict {
         {
             return false;
         }
-        let taken = Taken {
-            strict: self,
-            slot,
-            word,
-            event,
-            before,
-            with_event: true,
-        };
+        let taken = Taken { strict: self, slot, word, event, before, with_event: true };
         found.add(&taken, event.time);
         true
     }
@@ -325,11 +305,7 @@ impl Rows for Taken<'_> {
         let (batch, column) = (self.event.batch, rings.layout.columns[place]);
         match batch.get(self.event.row, column) {
             None => NULL,
-            Some(slot) => Value {
-                slot,
-                null: false,
-                heap: batch.heap(),
-            },
+            Some(slot) => Value { slot, null: false, heap: batch.heap() },
         }
     }
 }
@@ -383,11 +359,7 @@ impl Rings {
             let slot = slot::heaped(0, heap.len());
             return Value { slot, null, heap };
         }
-        Value {
-            slot: stored,
-            null,
-            heap: &[],
-        }
+        Value { slot: stored, null, heap: &[] }
     }
 
     /// Keeps the event and says which prefixes are live.
@@ -418,9 +390,10 @@ impl Rings {
         for i in 0..columns {
             let value = event.batch.get(event.row, self.layout.columns[i]);
             let text = match value {
-                Some(value) if self.layout.heaped[i] && slot::is_heaped(value) => {
-                    slot::bytes(&event.batch.row(event.row)[self.layout.columns[i]], event.batch.heap())
-                }
+                Some(value) if self.layout.heaped[i] && slot::is_heaped(value) => slot::bytes(
+                    &event.batch.row(event.row)[self.layout.columns[i]],
+                    event.batch.heap(),
+                ),
                 _ => &[],
             };
             self.set(base, at, head * columns + i, i, value, text);
@@ -428,7 +401,15 @@ impl Rings {
     }
 
     /// Sets one value; `bit` is its null bit. A long text that stood there is freed.
-    fn set(&mut self, base: usize, at: usize, bit: usize, i: usize, value: Option<u64>, text: &[u8]) {
+    fn set(
+        &mut self,
+        base: usize,
+        at: usize,
+        bit: usize,
+        i: usize,
+        value: Option<u64>,
+        text: &[u8],
+    ) {
         let old = self.ring[at + 1 + i];
         let heaped = self.layout.heaped[i];
         if heaped && slot::is_heaped(old) {

@@ -161,20 +161,12 @@ impl<'p> Builder<'p> {
     }
 
     fn state(&mut self, kind: Kind, step: u32) -> usize {
-        self.states.push(Draft {
-            kind,
-            step,
-            edges: Vec::new(),
-        });
+        self.states.push(Draft { kind, step, edges: Vec::new() });
         self.states.len() - 1
     }
 
     fn edge(&mut self, from: usize, action: Action, target: usize, cond: Cond) {
-        self.states[from].edges.push(DraftEdge {
-            action,
-            target,
-            cond,
-        });
+        self.states[from].edges.push(DraftEdge { action, target, cond });
     }
 
     /// All states of the level under way but those of its first step.

@@ -86,8 +86,7 @@ impl Cond {
         self.0.sort_unstable();
         self.0.dedup();
         let all = self.0.clone();
-        self.0
-            .retain(|&cube| !all.iter().any(|&other| other != cube && cube.implies(other)));
+        self.0.retain(|&cube| !all.iter().any(|&other| other != cube && cube.implies(other)));
         self
     }
 

@@ -219,10 +219,8 @@ fn ends(drafts: &[Draft], state: usize) -> Cond {
 fn starts(edges: &[Flat], dynamic: u64) -> Cond {
     let mut any = Cond(Vec::new());
     for edge in edges.iter().filter(|edge| edge.take) {
-        let cubes = edge.cond.0.iter().map(|cube| Cube {
-            must: cube.must,
-            not: cube.not & !dynamic,
-        });
+        let cubes =
+            edge.cond.0.iter().map(|cube| Cube { must: cube.must, not: cube.not & !dynamic });
         any = any.or(&Cond(cubes.collect()));
     }
     any

@@ -93,11 +93,7 @@ impl Rows for Chain<'_> {
 
     fn value(&self, row: u32, place: usize) -> Value<'_> {
         let kept = self.store.value(row, place);
-        Value {
-            slot: kept.slot,
-            null: kept.null,
-            heap: kept.heap,
-        }
+        Value { slot: kept.slot, null: kept.null, heap: kept.heap }
     }
 }
 
@@ -184,7 +180,13 @@ impl Machine {
     }
 
     /// Handles the rows of a call that `touched` names: `tests` has a word for every row.
-    pub fn rows(&mut self, keyed: &KeyedRows<'_>, tests: &[u64], touched: &[u32], found: &mut Found) {
+    pub fn rows(
+        &mut self,
+        keyed: &KeyedRows<'_>,
+        tests: &[u64],
+        touched: &[u32],
+        found: &mut Found,
+    ) {
         const AHEAD: usize = 16;
         let rows = &keyed.rows;
         for (at, &i) in touched.iter().enumerate() {
@@ -196,12 +198,8 @@ impl Machine {
             if self.store.next_deadline() <= time {
                 self.advance_to(time, found);
             }
-            let event = Event {
-                batch: rows.records,
-                row: rows.select[i] as usize,
-                time,
-                tests: tests[i],
-            };
+            let event =
+                Event { batch: rows.records, row: rows.select[i] as usize, time, tests: tests[i] };
             self.row(keyed.slots[i], event, found);
         }
     }
@@ -306,17 +304,8 @@ impl Machine {
 fn take(store: &mut Store, old: Partial, edge: &Edge, time: Time, event: u32) -> Partial {
     let node = store.chain(old.node, event, edge.step);
     store.lock(node);
-    let (seq, start) = if old.is_start() {
-        (store.seq(event), time)
-    } else {
-        (old.seq, old.start)
-    };
-    Partial {
-        seq,
-        start,
-        node,
-        state: edge.target,
-    }
+    let (seq, start) = if old.is_start() { (store.seq(event), time) } else { (old.seq, old.start) };
+    Partial { seq, start, node, state: edge.target }
 }
 
 /// What one partial match becomes: few, so they stay on the stack; more go to a vector.

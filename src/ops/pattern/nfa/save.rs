@@ -164,12 +164,7 @@ impl Store {
             if node != NONE {
                 self.lock(node);
             }
-            partials.push(Partial {
-                seq,
-                start,
-                node,
-                state,
-            });
+            partials.push(Partial { seq, start, node, state });
         }
         Some(partials)
     }

@@ -43,12 +43,7 @@ pub struct Partial {
 impl Partial {
     /// The start state's.
     pub const fn start(state: u32) -> Partial {
-        Partial {
-            seq: u64::MAX,
-            start: Time::MAX,
-            node: NONE,
-            state,
-        }
+        Partial { seq: u64::MAX, start: Time::MAX, node: NONE, state }
     }
 
     /// Whether it is the start state's.
@@ -70,12 +65,8 @@ struct Line {
     inline: [Partial; INLINE],
 }
 
-const EMPTY: Line = Line {
-    count: 0,
-    block: NONE,
-    armed: NO_DEADLINE,
-    inline: [Partial::start(0); INLINE],
-};
+const EMPTY: Line =
+    Line { count: 0, block: NONE, armed: NO_DEADLINE, inline: [Partial::start(0); INLINE] };
 
 /// A row in a match, and the one before it.
 #[derive(Clone, Copy)]
@@ -333,12 +324,7 @@ impl Store {
         if prev != NONE {
             self.nodes[prev as usize].refs += 1;
         }
-        let node = Node {
-            prev,
-            event,
-            step,
-            refs: 0,
-        };
+        let node = Node { prev, event, step, refs: 0 };
         if self.free_node == NONE {
             self.nodes.push(node);
             self.nodes.len() as u32 - 1
@@ -401,11 +387,7 @@ impl Store {
             let slot = slot::heaped(0, heap.len());
             return Kept { slot, null, heap };
         }
-        Kept {
-            slot: stored,
-            null,
-            heap: &[],
-        }
+        Kept { slot: stored, null, heap: &[] }
     }
 
     /// Sets a value of an event made by [`Store::restore_event`].

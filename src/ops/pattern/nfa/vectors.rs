@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
-
 use crate::expr::{Condition, Scope, compile_match_select};
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::schema::{Column, DataType, Schema};
@@ -20,9 +19,7 @@ use crate::ops::{KeyedRows, Ordered, Rows};
 use crate::state::keys::KeyTable;
 
 pub(crate) fn read(name: &str) -> Option<Vec<Json>> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../shared/vectors/cep")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors/cep").join(name);
     let Ok(text) = std::fs::read_to_string(&path) else {
         println!("skipped: {} is not there", path.display());
         return None;
@@ -49,11 +46,7 @@ pub(crate) fn pattern(json: &Json) -> (Ast, Vec<String>) {
         Json::String(word) if word == "skip_past_last_event" => AfterMatch::SkipPastLastEvent,
         _ => AfterMatch::NoSkip,
     };
-    let ast = Ast {
-        steps: steps(&json["steps"], &mut texts),
-        within,
-        after_match,
-    };
+    let ast = Ast { steps: steps(&json["steps"], &mut texts), within, after_match };
     (ast, texts)
 }
 
@@ -144,10 +137,8 @@ pub(crate) fn operator(ast: Ast, texts: &[String]) -> Pattern {
     let conditions = texts
         .iter()
         .map(|text| Condition::compile(text, &scope, &names).expect("the condition compiles"));
-    let select: Vec<(String, String)> = names
-        .iter()
-        .map(|name| (name.clone(), format!("ARRAY_AGG({name}.id)")))
-        .collect();
+    let select: Vec<(String, String)> =
+        names.iter().map(|name| (name.clone(), format!("ARRAY_AGG({name}.id)"))).collect();
     let Ok(select) = compile_match_select(&select, &scope, &names) else {
         panic!("the select compiles");
     };
@@ -169,7 +160,8 @@ pub(crate) fn taken(emitted: &[Emitted], names: &[String]) -> Vec<(Time, Taken)>
             for (column, name) in names.iter().enumerate() {
                 let Some(bytes) = part.records.get_bytes(row, column) else { continue };
                 let ids = Elements::read(bytes).expect("an array");
-                let ids: Vec<i64> = (0..ids.len()).filter_map(|i| ids.get(i)).map(|id| id as i64).collect();
+                let ids: Vec<i64> =
+                    (0..ids.len()).filter_map(|i| ids.get(i)).map(|id| id as i64).collect();
                 if !ids.is_empty() {
                     taken.insert(name.clone(), ids);
                 }
@@ -264,9 +256,8 @@ fn is(case: &Json, flag: &str) -> bool {
 /// What Flink said; what differs in form only is made alike.
 fn expected(case: &Json) -> Answer {
     let mut answer = Answer::default();
-    let taken = |json: &Json| -> Taken {
-        serde_json::from_value(json["steps"].clone()).expect("steps")
-    };
+    let taken =
+        |json: &Json| -> Taken { serde_json::from_value(json["steps"].clone()).expect("steps") };
     for found in case["matches"].as_array().expect("matches") {
         let at = found["at"].as_i64();
         answer.matches.entry(at).or_default().push(taken(found));
