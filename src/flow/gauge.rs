@@ -57,13 +57,21 @@ pub struct Gauges {
     cells: Vec<Gauge>,
     /// Watermark of the run's first keyed stage on shard 0, ms; for the progress line.
     watermark: AtomicI64,
+    first_row_ns: AtomicU64,
+    last_row_ns: AtomicU64,
 }
 
 impl Gauges {
     /// Zeroed gauges.
     pub fn new(components: usize, shards: usize) -> Gauges {
         let cells = (0..components * shards).map(|_| Gauge::default()).collect();
-        Gauges { shards, cells, watermark: AtomicI64::new(NEVER) }
+        Gauges {
+            shards,
+            cells,
+            watermark: AtomicI64::new(NEVER),
+            first_row_ns: AtomicU64::new(u64::MAX),
+            last_row_ns: AtomicU64::new(0),
+        }
     }
 
     /// The gauge of a component on a shard.
@@ -74,6 +82,24 @@ impl Gauges {
     /// A figure of a component, summed over the shards.
     pub fn sum(&self, component: usize, figure: impl Fn(&Gauge) -> &Count) -> u64 {
         (0..self.shards).map(|shard| figure(self.of(component, shard)).get()).sum()
+    }
+
+    /// Says that rows were read or worked off, by a shard's clock. Once a block.
+    pub fn saw_rows(&self, ticks_ns: u64) {
+        self.first_row_ns.fetch_min(ticks_ns, Ordering::Relaxed);
+        self.last_row_ns.fetch_max(ticks_ns, Ordering::Relaxed);
+    }
+
+    /// When the first row was there, by the shards' clocks.
+    pub fn first_row_ns(&self) -> Option<u64> {
+        let first = self.first_row_ns.load(Ordering::Relaxed);
+        (first != u64::MAX).then_some(first)
+    }
+
+    /// From the first row to the last one so far.
+    pub fn busy_ns(&self) -> u64 {
+        let first = self.first_row_ns().unwrap_or(0);
+        self.last_row_ns.load(Ordering::Relaxed).saturating_sub(first)
     }
 
     /// Says how far event time has come.

@@ -125,10 +125,11 @@ pub fn check(shards: usize) -> Result<(), RunError> {
 }
 
 /// Runs `main` once for each item, each on its pinned executor on a thread of its own, and waits
-/// for all. `failed` is told of every shard that could not start or panicked.
+/// for all; their clocks count from `started`. `failed` is told of every shard that could not start or panicked.
 #[allow(clippy::disallowed_methods)] // The real clock and the real threads live here.
 pub fn run<I, F, Fut>(
     placement: &Placement,
+    started: Instant,
     items: Vec<I>,
     failed: impl Fn(RunError) + Sync,
     main: F,
@@ -137,7 +138,6 @@ pub fn run<I, F, Fut>(
     F: Fn(usize, UringHost, I) -> Fut + Sync,
     Fut: Future<Output = ()>,
 {
-    let started = Instant::now();
     std::thread::scope(|scope| {
         let mut shards = Vec::new();
         for (shard, (item, &cpu)) in items.into_iter().zip(&placement.cpus).enumerate() {

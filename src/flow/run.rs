@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use super::RunError;
 use super::exchange::Message;
@@ -47,17 +48,24 @@ pub struct RunPlan {
     pub gauges: Arc<Gauges>,
     /// Number of the epoch that the run's output belongs to.
     pub epoch: u64,
+    /// From when the shards' clocks count; none: from the start of the run.
+    pub started: Option<Instant>,
 }
 
 /// What shards, readers and the outside tell each other: stop, and why.
 #[derive(Default)]
 pub struct Supervisor {
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
     aborted: AtomicBool,
     failure: Mutex<Option<RunError>>,
 }
 
 impl Supervisor {
+    /// A supervisor whose run stops in order once `stop` is set.
+    pub fn stopped_by(stop: Arc<AtomicBool>) -> Supervisor {
+        Supervisor { stop, ..Supervisor::default() }
+    }
+
     /// Asks the run to stop in order: sources are read no further, what was read is worked off.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -173,6 +181,7 @@ impl RunPlan {
     #[allow(clippy::disallowed_methods)] // The readers' threads are started here.
     pub fn run(self, supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
         let (epoch, placement) = (self.epoch, self.placement.clone());
+        let started = self.started.unwrap_or_else(Instant::now);
         let Laid { readers, shards, about, build } = self.lay();
         let sinks: Mutex<Vec<SinkNode>> = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -190,7 +199,7 @@ impl RunPlan {
                 }
             }
             let failed = |error| supervisor.fail(error);
-            host_uring::run(&placement, shards, failed, |shard, host, rings| {
+            host_uring::run(&placement, started, shards, failed, |shard, host, rings| {
                 let (about, build, supervisor) = (about.clone(), build.clone(), supervisor.clone());
                 Laid::shard(shard, host, rings, about, build, supervisor, epoch, &sinks)
             });

@@ -258,6 +258,7 @@ impl<H: Host> StageTask<H> {
             self.outgoing.end_block(&self.graph, &self.host, component, mark, idle).await?;
             self.host.yield_now().await;
         }
+        self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
         self.outgoing.end(&self.graph, &self.host, component, finished).await
     }
 

@@ -73,6 +73,7 @@ impl<H: Host> SourceTask<H> {
             let mut idle_now = false;
             match dealt {
                 Dealt::Block(block) => {
+                    self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
                     self.node.decode.start(block);
                     while self.batch(&mut clock, &mut scratch, &mut rejected)? {
                         let component = self.node.component;
@@ -101,6 +102,7 @@ impl<H: Host> SourceTask<H> {
     async fn end(&mut self, clock: &Clocked, finished: bool) -> Result<(), Ended> {
         let mark = if finished { END } else { clock.emitted };
         self.graph.borrow_mut().advance(&self.direct, mark)?;
+        self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
         let component = self.node.component;
         self.outgoing.end(&self.graph, &self.host, component, finished).await
     }

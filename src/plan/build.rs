@@ -113,7 +113,15 @@ pub fn run_plan(
         let builder = Builder { pipeline: &pipeline, topology: &topology, connect: &*connect };
         builder.graph(shard, shared.clone())
     };
-    Ok(RunPlan { placement, readers, exchanges, build: Arc::new(build), gauges, epoch })
+    Ok(RunPlan {
+        placement,
+        readers,
+        exchanges,
+        build: Arc::new(build),
+        gauges,
+        epoch,
+        started: None,
+    })
 }
 
 struct Builder<'a> {

@@ -1,0 +1,244 @@
+//! From the connectors that a pipeline names to those of this build: options turned into what each
+//! one opens with, readers, decoders, encoders and writers.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use crate::codec::{self, DecodeOptions, EncodeOptions, Encoder};
+use crate::edge::decode::{BlockDecode, Rows};
+use crate::edge::file::{Contents, FileSinkOptions, FileSourceOptions, parts};
+use crate::edge::generator::{self, GeneratorOptions, Table, WorkloadOptions};
+use crate::edge::socket::{SocketMode, SocketSourceOptions};
+use crate::edge::stdout::StdoutSinkOptions;
+use crate::edge::values::ValuesOptions;
+use crate::edge::{SinkOptions, SourceOptions, open_sinks, open_source};
+use crate::flow::RunError;
+use crate::ground::batch::RecordBatch;
+use crate::ground::schema::Schema;
+use crate::plan::build::Connect;
+use crate::plan::graph::{Format, Pipeline, RowTime, SinkPlan, SourcePlan};
+use crate::port::{Decode, Encode, Sink, Source};
+
+/// The connectors of one run.
+pub struct Connectors {
+    /// Generators' rows, by source: their tables are made once for all shards.
+    made: HashMap<String, generator::Rows>,
+    /// Sinks by name, one for each shard, until the shard takes its own.
+    sinks: Mutex<HashMap<String, Vec<Option<Box<dyn Sink>>>>>,
+}
+
+impl Connectors {
+    /// Opens the sinks for `shards` and prepares what sources share. Output of earlier runs is set
+    /// aside; `notes` says so.
+    ///
+    /// # Errors
+    /// [`RunError`] that names the component and what to do.
+    pub fn open(
+        pipeline: &Pipeline,
+        shards: usize,
+        notes: &mut Vec<String>,
+    ) -> Result<Arc<Connectors>, RunError> {
+        let mut made = HashMap::new();
+        for plan in pipeline.sources.iter().filter(|plan| plan.connector == "generator") {
+            let rows = generator::Rows::new(&generator_of(plan));
+            let rows = rows.map_err(|error| RunError::of(&plan.name, error))?;
+            fits(plan, &rows.schema())?;
+            made.insert(plan.name.clone(), rows);
+        }
+        let mut sinks = HashMap::new();
+        for plan in &pipeline.sinks {
+            let failed = |error| RunError::of(&plan.name, error);
+            let options = sink_of(plan)?;
+            if let SinkOptions::File(options) = &options {
+                let (parts, place) = parts::set_aside(&options.folder).map_err(failed)?;
+                if let Some(place) = place.filter(|_| parts > 0) {
+                    let place = place.display();
+                    notes.push(format!(
+                        "{}: {parts} parts of an earlier run were moved to {place}",
+                        plan.name
+                    ));
+                }
+            }
+            let opened = open_sinks(&options, shards).map_err(failed)?;
+            sinks.insert(plan.name.clone(), opened.into_iter().map(Some).collect());
+        }
+        Ok(Arc::new(Connectors { made, sinks: Mutex::new(sinks) }))
+    }
+}
+
+impl Connect for Connectors {
+    fn source(&self, plan: &SourcePlan) -> Result<Box<dyn Source>, RunError> {
+        open_source(&source_of(plan)).map_err(|error| RunError::of(&plan.name, error))
+    }
+
+    fn decode(&self, plan: &SourcePlan) -> Result<Box<dyn Decode>, RunError> {
+        let rows = match self.made.get(&plan.name) {
+            Some(rows) => Rows::Made(rows.clone()),
+            None if plan.format == Some(Format::Native) => Rows::Frames,
+            None => {
+                let event_time = match plan.time {
+                    RowTime::Column(column) => Some(column),
+                    _ => None,
+                };
+                let format = codec_format(&plan.name, plan.format)?;
+                let options = DecodeOptions { event_time, csv_header: header_of(plan)? };
+                let decoder = codec::decoder(format, &plan.schema, &options);
+                Rows::Lines(decoder.map_err(|error| RunError::of(&plan.name, error))?)
+            }
+        };
+        Ok(Box::new(BlockDecode::new(rows, plan.schema.clone())))
+    }
+
+    fn encode(&self, plan: &SinkPlan, input: usize) -> Result<Box<dyn Encode>, RunError> {
+        if plan.format.is_none() {
+            return Ok(Box::new(Nothing));
+        }
+        Ok(Box::new(Encoded(encoder_of(plan, input)?)))
+    }
+
+    fn sink(&self, plan: &SinkPlan, shard: usize) -> Result<(Box<dyn Sink>, bool), RunError> {
+        let mut sinks = self.sinks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let own = sinks.get_mut(&plan.name).and_then(|sinks| sinks.get_mut(shard)?.take());
+        let own = own.ok_or_else(|| RunError::of(&plan.name, "its writer was taken twice"))?;
+        Ok((own, plan.connector == "stdout"))
+    }
+}
+
+struct Encoded(Box<dyn Encoder>);
+
+impl Encode for Encoded {
+    fn encode(&mut self, batch: &RecordBatch, select: &[u32], out: &mut Vec<u8>) {
+        self.0.encode(batch, select, out);
+    }
+}
+
+/// What a sink without a format writes.
+struct Nothing;
+
+impl Encode for Nothing {
+    fn encode(&mut self, _: &RecordBatch, _: &[u32], _: &mut Vec<u8>) {}
+}
+
+fn encoder_of(plan: &SinkPlan, input: usize) -> Result<Box<dyn Encoder>, RunError> {
+    let options = EncodeOptions {
+        timestamps_rfc3339: plan.timestamps_rfc3339,
+        csv_header: plan.options.boolean("header").unwrap_or(false),
+    };
+    let format = codec_format(&plan.name, plan.format)?;
+    codec::encoder(format, &plan.inputs[input].schema, &options)
+        .map_err(|error| RunError::of(&plan.name, error))
+}
+
+fn codec_format(name: &str, format: Option<Format>) -> Result<codec::Format, RunError> {
+    match format {
+        Some(Format::Json) | None => Ok(codec::Format::Json),
+        Some(Format::Csv) => Ok(codec::Format::Csv),
+        Some(Format::Native) => Ok(codec::Format::Native),
+        Some(Format::Raw) => Ok(codec::Format::Raw),
+        Some(Format::Avro | Format::Parquet) => {
+            Err(RunError::of(name, "this version does not speak the format"))
+        }
+    }
+}
+
+fn path_of(name: &str) -> String {
+    name.to_string()
+}
+
+fn source_of(plan: &SourcePlan) -> SourceOptions {
+    let text = |option: &str| plan.options.text(option).unwrap_or_default().to_string();
+    match plan.connector {
+        "generator" => SourceOptions::Generator(generator_of(plan)),
+        "socket" => SourceOptions::Socket(SocketSourceOptions {
+            address: text("address"),
+            mode: if text("mode") == "listen" { SocketMode::Listen } else { SocketMode::Connect },
+        }),
+        "values" => {
+            let mut lines = plan.options.rows("rows").unwrap_or_default().join("\n");
+            lines.push('\n');
+            SourceOptions::Values(ValuesOptions {
+                origin: format!("sources.{}", plan.name),
+                text: lines,
+            })
+        }
+        _ => SourceOptions::File(FileSourceOptions {
+            path: path_of(&text("path")),
+            contents: match plan.format {
+                Some(Format::Native) => Contents::Native { schema: plan.schema.clone() },
+                _ => Contents::Lines,
+            },
+        }),
+    }
+}
+
+fn generator_of(plan: &SourcePlan) -> GeneratorOptions {
+    let defaults = WorkloadOptions::default();
+    let integer = |name: &str| plan.options.integer(name);
+    let natural = |name: &str| integer(name).map(|value| value.max(0) as u64);
+    GeneratorOptions {
+        table: match plan.options.text("workload") {
+            Some("profiles") => Table::Profiles,
+            _ => Table::Transactions,
+        },
+        workload: WorkloadOptions {
+            seed: natural("seed").unwrap_or(defaults.seed),
+            users: natural("users").unwrap_or(defaults.users),
+            merchants: natural("merchants").unwrap_or(defaults.merchants),
+            skew: plan.options.number("skew").unwrap_or(defaults.skew),
+            rate: plan.options.number("rate").unwrap_or(defaults.rate),
+            start_ms: integer("start").unwrap_or(defaults.start_ms),
+            disorder_ms: integer("disorder").unwrap_or(defaults.disorder_ms),
+            late: plan.options.number("late").unwrap_or(defaults.late),
+            late_by_ms: integer("late_by").unwrap_or(defaults.late_by_ms),
+        },
+        rows: natural("rows"),
+        rows_per_second: plan.options.number("rows_per_second"),
+    }
+}
+
+/// A generator's rows are what they are: the schema has to say so.
+fn fits(plan: &SourcePlan, made: &Schema) -> Result<(), RunError> {
+    let shown = |schema: &Schema| {
+        let columns = schema.columns.iter();
+        let shown = columns.map(|column| format!("{} {}", column.name, column.data_type));
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    let (own, made) = (shown(&plan.schema), shown(made));
+    if own == made {
+        return Ok(());
+    }
+    Err(RunError::of(&plan.name, format!("the generator makes rows of ({made}), not of ({own})")))
+}
+
+fn header_of(plan: &SourcePlan) -> Result<Option<Vec<String>>, RunError> {
+    if plan.format != Some(Format::Csv) || plan.options.boolean("header") != Some(true) {
+        return Ok(None);
+    }
+    Ok(None)
+}
+
+fn sink_of(plan: &SinkPlan) -> Result<SinkOptions, RunError> {
+    Ok(match plan.connector {
+        "stdout" => {
+            let mut head = Vec::new();
+            encoder_of(plan, 0)?.head(&mut head);
+            SinkOptions::Stdout(StdoutSinkOptions { head })
+        }
+        "blackhole" => SinkOptions::Blackhole,
+        _ => {
+            let mut head = Vec::new();
+            encoder_of(plan, 0)?.head(&mut head);
+            let extension = match plan.format {
+                Some(Format::Csv) => "csv",
+                Some(Format::Native) => "cutwater",
+                _ => "jsonl",
+            };
+            SinkOptions::File(FileSinkOptions {
+                folder: PathBuf::from(plan.options.text("path").unwrap_or_default()),
+                extension: extension.to_string(),
+                head,
+            })
+        }
+    })
+}

@@ -1,0 +1,159 @@
+//! Where the command meets the engine: what it gives, what it watches, and how a run can fail.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use thiserror::Error;
+
+use super::arguments::Restore;
+use super::connect::Connectors;
+use super::report::{Counts, SinkCount, SourceCount, TransformCount};
+use super::{FAILED, WRONG, eprint};
+use crate::flow;
+use crate::flow::gauge::Gauges;
+use crate::flow::host_uring::{self, Cores, Placement};
+use crate::flow::run::Supervisor;
+use crate::ground::time::NEVER;
+use crate::plan::build::{component, run_plan};
+use crate::plan::graph::{self, Pipeline};
+
+/// All that a run is started with.
+pub struct Job {
+    pub pipeline: Pipeline,
+    pub restore: Restore,
+    /// Set when the run is to end in order.
+    pub stop: Arc<AtomicBool>,
+    /// Where the engine counts.
+    pub live: Arc<Live>,
+    /// When the command was started.
+    pub started: Instant,
+}
+
+/// Counts that may be read while the engine runs.
+pub struct Live {
+    sources: Vec<String>,
+    transforms: Vec<String>,
+    sinks: Vec<String>,
+    running: OnceLock<(Arc<Gauges>, usize)>,
+}
+
+impl Live {
+    /// Nothing counted yet.
+    pub fn new(pipeline: &Pipeline) -> Live {
+        Live {
+            sources: pipeline.sources.iter().map(|each| each.name.clone()).collect(),
+            transforms: pipeline.transforms.iter().map(|each| each.name.clone()).collect(),
+            sinks: pipeline.sinks.iter().map(|each| each.name.clone()).collect(),
+            running: OnceLock::new(),
+        }
+    }
+
+    /// Counts so far.
+    pub fn counts(&self) -> Counts {
+        let zero = Gauges::new(self.components(), 1);
+        let gauges = self.running.get().map_or(&zero, |(gauges, _)| gauges);
+        let of = |names: &[String], first: usize| {
+            let named = names.iter().cloned().enumerate();
+            named.map(|(i, name)| (first + i, name)).collect::<Vec<_>>()
+        };
+        let source = |(at, name)| {
+            let rows_in = gauges.sum(at, |gauge| &gauge.rows_in);
+            let rejected = gauges.sum(at, |gauge| &gauge.rejected);
+            (name, SourceCount { rows_in, rows: rows_in - rejected.min(rows_in), rejected })
+        };
+        let transform = |(at, name)| {
+            let rows_in = gauges.sum(at, |gauge| &gauge.rows_in);
+            let filtered = gauges.sum(at, |gauge| &gauge.filtered);
+            let late = gauges.sum(at, |gauge| &gauge.late);
+            let count = TransformCount {
+                rows_in,
+                out: gauges.sum(at, |gauge| &gauge.rows_out),
+                used: rows_in.saturating_sub(filtered + late),
+                filtered,
+                late,
+                overflows: gauges.sum(at, |gauge| &gauge.overflows),
+            };
+            (name, count)
+        };
+        let sink = |(at, name)| (name, SinkCount { rows: gauges.sum(at, |gauge| &gauge.rows_in) });
+        let (transforms, sinks) = (self.sources.len(), self.sources.len() + self.transforms.len());
+        let watermark = gauges.watermark();
+        Counts {
+            sources: of(&self.sources, 0).into_iter().map(source).collect(),
+            transforms: of(&self.transforms, transforms).into_iter().map(transform).collect(),
+            sinks: of(&self.sinks, sinks).into_iter().map(sink).collect(),
+            watermark: (watermark != NEVER).then_some(watermark),
+            busy_s: gauges.busy_ns() as f64 / 1e9,
+            first_row_ms: gauges.first_row_ns().map(|ns| ns as f64 / 1e6),
+            ..Counts::default()
+        }
+    }
+
+    /// Shards of the run.
+    pub fn shards(&self) -> usize {
+        self.running.get().map_or(0, |(_, shards)| *shards)
+    }
+
+    fn components(&self) -> usize {
+        self.sources.len() + self.transforms.len() + self.sinks.len()
+    }
+}
+
+/// Why a run failed, by who has to act.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// An argument asks for what is not there: the user has to act.
+    #[error("{0}")]
+    Setup(String),
+    /// The run broke off.
+    #[error(transparent)]
+    Failed(#[from] flow::RunError),
+}
+
+impl RunError {
+    /// The exit code it means.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Setup(_) => WRONG,
+            RunError::Failed(_) => FAILED,
+        }
+    }
+}
+
+/// Number of the epoch that all output of a run without checkpoints belongs to.
+const ONLY_EPOCH: u64 = 1;
+
+/// Runs a pipeline to its end.
+///
+/// # Errors
+/// [`RunError`] says who has to act.
+pub fn run(job: Job) -> Result<(), RunError> {
+    if let Restore::Path(path) = &job.restore {
+        return Err(RunError::Setup(format!(
+            "`--restore {}`: this version makes no checkpoints yet, so there is none to restore",
+            path.display()
+        )));
+    }
+    let pipeline = &job.pipeline;
+    let cores = match &pipeline.engine.cores {
+        graph::Cores::All => Cores::All,
+        graph::Cores::Count(count) => Cores::Count(*count),
+        graph::Cores::List(list) => Cores::Cpus(list.clone()),
+    };
+    let (placement, warning) = Placement::choose(&cores)?;
+    let mut notes: Vec<String> = warning.into_iter().collect();
+    host_uring::check(placement.shards())?;
+    let shards = placement.shards();
+    let connectors = Connectors::open(pipeline, shards, &mut notes)?;
+    for note in notes {
+        eprint(&format!("note: {note}\n"));
+    }
+    let gauges = Arc::new(Gauges::new(component::count(pipeline), shards));
+    // Set once: a job is run once.
+    let _ = job.live.running.set((gauges.clone(), shards));
+    let mut plan = run_plan(pipeline, placement, connectors, gauges, ONLY_EPOCH)?;
+    plan.started = Some(job.started);
+    let supervisor = Arc::new(Supervisor::stopped_by(job.stop));
+    Ok(plan.run(&supervisor)?)
+}
