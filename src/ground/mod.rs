@@ -16,6 +16,7 @@ pub mod scan;
 pub mod schema;
 pub mod slot;
 pub mod time;
+pub mod wide;
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("records are little-endian archives read in place; this target is big-endian");

@@ -18,43 +18,80 @@
 use super::line::{LineReader, Trace};
 use super::values::inline_slot;
 use crate::codec::value::{self, Leaf};
-use crate::ground::scan::{Window, low_bytes, short_text, window, word};
+use crate::ground::scan::Window;
 use crate::ground::schema::{DataType, Schema};
 use crate::ground::slot::{self, INLINE_MAX};
+use crate::ground::wide::{self, Kernel, Level, Needle, Padded, Plain};
 
 /// Most lines of a chunk.
 pub(super) const CHUNK: usize = 128;
 
 /// The text between two values.
 struct Literal {
-    words: [u64; 4],
     text: Box<[u8]>,
 }
 
 impl Literal {
     fn new(text: &[u8]) -> Literal {
-        let mut start = [0; 64];
-        let shown = text.len().min(32);
-        start[..shown].copy_from_slice(&text[..shown]);
-        Literal { words: [0, 8, 16, 24].map(|at| word(&start, at)), text: text.into() }
-    }
-
-    /// Whether the literal stands at the start of `rest`, whose window is `start`. `WORDS` words
-    /// hold it; 0: it is longer than four.
-    #[inline(always)]
-    fn stands<const WORDS: usize>(&self, start: &Window, rest: &[u8]) -> bool {
-        let len = self.text.len();
-        let mut differs = 0;
-        for i in 0..WORDS {
-            let here = word(start, 8 * i);
-            let here = if i + 1 == WORDS { low_bytes(here, len - 8 * i) } else { here };
-            differs |= here ^ self.words[i];
-        }
-        differs == 0 && (WORDS > 0 || rest.starts_with(&self.text))
+        Literal { text: text.into() }
     }
 
     fn stands_at(&self, text: &[u8], at: usize) -> bool {
         text.get(at..).is_some_and(|rest| rest.starts_with(&self.text))
+    }
+}
+
+/// A quick leaf, to be part of a loop.
+trait Quick: Copy {
+    fn read<L: Level>(self, level: L, start: &Window) -> Leaf;
+}
+
+#[derive(Clone, Copy)]
+struct Integer<const SIGNED: bool>;
+impl<const SIGNED: bool> Quick for Integer<SIGNED> {
+    #[inline(always)]
+    fn read<L: Level>(self, level: L, start: &Window) -> Leaf {
+        value::integer::<SIGNED, L>(level, start)
+    }
+}
+
+/// Integers of more digits than the widest level takes.
+#[derive(Clone, Copy)]
+struct LongInteger;
+impl Quick for LongInteger {
+    #[inline(always)]
+    fn read<L: Level>(self, _: L, start: &Window) -> Leaf {
+        value::integer::<true, _>(Plain, start)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Double<const SIGNED: bool>;
+impl<const SIGNED: bool> Quick for Double<SIGNED> {
+    #[inline(always)]
+    fn read<L: Level>(self, level: L, start: &Window) -> Leaf {
+        value::double::<SIGNED, L>(level, start)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Decimal<const SIGNED: bool> {
+    precision: u8,
+    scale: u8,
+}
+impl<const SIGNED: bool> Quick for Decimal<SIGNED> {
+    #[inline(always)]
+    fn read<L: Level>(self, level: L, start: &Window) -> Leaf {
+        value::decimal::<SIGNED, L>(level, start, self.precision, self.scale)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Boolean;
+impl Quick for Boolean {
+    #[inline(always)]
+    fn read<L: Level>(self, _: L, start: &Window) -> Leaf {
+        value::boolean(start)
     }
 }
 
@@ -75,9 +112,23 @@ enum Shape {
     Skipped,
 }
 
+/// What the numbers of a column turn out to need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Range {
+    /// Neither sign nor more digits than the quickest leaf takes.
+    Plain,
+    /// A sign.
+    Signed,
+    /// More digits.
+    Long,
+}
+
 struct Step {
     before: Literal,
+    /// `before`, and the quote of a text.
+    needle: Needle,
     shape: Shape,
+    range: Range,
     column: usize,
 }
 
@@ -101,6 +152,8 @@ pub(super) struct Chunk {
     /// For each of these: the place in the text, and the line's number in the chunk.
     pub cursors: [u32; CHUNK],
     pub lines: [u16; CHUNK],
+    /// The place of the line's first slot.
+    pub places: [u32; CHUNK],
     missed: [u16; CHUNK],
     missed_len: usize,
     /// Lines that left.
@@ -114,6 +167,7 @@ impl Chunk {
             live: 0,
             cursors: [0; CHUNK],
             lines: [0; CHUNK],
+            places: [0; CHUNK],
             missed: [0; CHUNK],
             missed_len: 0,
             failed: [0; CHUNK],
@@ -132,6 +186,7 @@ impl Chunk {
             } else {
                 self.cursors[kept] = cursor;
                 self.lines[kept] = line;
+                self.places[kept] = self.places[i];
                 kept += 1;
             }
         }
@@ -175,7 +230,7 @@ impl Layout {
             let before = Literal::new(&text[at..piece.start]);
             at = piece.end;
             let Some(column) = piece.column else {
-                steps.push(Step { before, shape: Shape::Skipped, column: 0 });
+                steps.push(Step::new(before, Shape::Skipped, 0));
                 continue;
             };
             if missing[column / 64] >> (column % 64) & 1 == 0 {
@@ -191,7 +246,7 @@ impl Layout {
                 DataType::String => Shape::Text,
                 _ => Shape::Other,
             };
-            steps.push(Step { before, shape, column });
+            steps.push(Step::new(before, shape, column));
         }
         if missing.iter().zip(not_null).any(|(missing, not_null)| missing & not_null != 0) {
             return None;
@@ -218,17 +273,26 @@ impl Layout {
         reader: &mut LineReader,
     ) {
         self.tried += chunk.live as u64;
-        for step in &self.steps {
+        for step in &mut self.steps {
             if chunk.live == 0 {
                 break;
             }
+            let plain = step.range == Range::Plain;
             match step.shape {
                 Shape::Text => step.texts(text, chunk, rows),
-                Shape::Integer => step.values(text, chunk, rows, value::integer),
-                Shape::Double => step.values(text, chunk, rows, value::double),
-                Shape::Boolean => step.values(text, chunk, rows, value::boolean),
+                Shape::Integer if plain => step.values(text, chunk, rows, Integer::<false>),
+                Shape::Integer if step.range == Range::Signed => {
+                    step.values(text, chunk, rows, Integer::<true>);
+                }
+                Shape::Integer => step.values(text, chunk, rows, LongInteger),
+                Shape::Double if plain => step.values(text, chunk, rows, Double::<false>),
+                Shape::Double => step.values(text, chunk, rows, Double::<true>),
+                Shape::Boolean => step.values(text, chunk, rows, Boolean),
+                Shape::Decimal { precision, scale } if plain => {
+                    step.values(text, chunk, rows, Decimal::<false> { precision, scale });
+                }
                 Shape::Decimal { precision, scale } => {
-                    step.values(text, chunk, rows, |start| value::decimal(start, precision, scale))
+                    step.values(text, chunk, rows, Decimal::<true> { precision, scale });
                 }
                 Shape::Other | Shape::Skipped => {
                     chunk.missed_len = chunk.live;
@@ -238,6 +302,7 @@ impl Layout {
                 }
             }
             if chunk.missed_len > 0 {
+                step.widen(chunk);
                 step.read_missed(text, chunk, rows, reader);
             }
         }
@@ -271,91 +336,51 @@ impl Layout {
 }
 
 impl Step {
-    #[inline(always)]
-    fn values(
-        &self,
-        text: &[u8],
-        chunk: &mut Chunk,
-        rows: &mut Rows<'_>,
-        leaf: impl Fn(&Window) -> Leaf,
-    ) {
-        match self.before.text.len() {
-            1..=8 => self.values_by::<1>(text, chunk, rows, leaf),
-            9..=16 => self.values_by::<2>(text, chunk, rows, leaf),
-            17..=32 => self.values_by::<4>(text, chunk, rows, leaf),
-            _ => self.values_by::<0>(text, chunk, rows, leaf),
+    fn new(before: Literal, shape: Shape, column: usize) -> Step {
+        let mut start = before.text.to_vec();
+        if shape == Shape::Text {
+            start.push(b'"');
         }
+        Step { needle: Needle::new(&start), before, shape, range: Range::Plain, column }
     }
 
-    /// Reads one value of every line in the running, where the quick leaf takes it; the others
-    /// are noted as missed.
-    #[inline(never)]
-    fn values_by<const WORDS: usize>(
-        &self,
-        text: &[u8],
-        chunk: &mut Chunk,
-        rows: &mut Rows<'_>,
-        leaf: impl Fn(&Window) -> Leaf,
-    ) {
-        let before_len = self.before.text.len();
-        let live = chunk.live.min(CHUNK);
-        let mut missed = 0;
-        for i in 0..live {
-            let at = chunk.cursors[i] as usize;
-            let stands = self.before.stands::<WORDS>(window(text, at), &text[at..]);
-            let value = leaf(window(text, at + before_len));
-            rows.slots[usize::from(chunk.lines[i]) * rows.width + self.column] = value.slot;
-            let ok = stands & value.ok;
-            let after = at + before_len + value.len;
-            chunk.cursors[i] = if ok { after } else { at } as u32;
-            chunk.missed[missed % CHUNK] = i as u16;
-            missed += usize::from(!ok);
-        }
-        chunk.missed_len = missed;
+    /// Bytes of text before a value that the needle does not cover.
+    fn is_long(&self) -> bool {
+        self.before.text.len() + 1 > Needle::MAX
     }
 
-    #[inline(always)]
-    fn texts(&self, text: &[u8], chunk: &mut Chunk, rows: &mut Rows<'_>) {
-        match self.before.text.len() {
-            1..=8 => self.texts_by::<1>(text, chunk, rows),
-            9..=16 => self.texts_by::<2>(text, chunk, rows),
-            17..=32 => self.texts_by::<4>(text, chunk, rows),
-            _ => self.texts_by::<0>(text, chunk, rows),
-        }
-    }
-
-    /// As `values_by`, for texts: those of up to 7 bytes go to the slot, up to 15 to the heap.
-    #[inline(never)]
-    fn texts_by<const WORDS: usize>(&self, text: &[u8], chunk: &mut Chunk, rows: &mut Rows<'_>) {
-        let before_len = self.before.text.len();
-        let live = chunk.live.min(CHUNK);
-        let mut missed = 0;
-        // Room for all, taken 16 bytes a text at most, and given back at the end.
-        let mut end = rows.heap.len();
-        rows.heap.resize(end + 16 * live, 0);
-        for i in 0..live {
-            let at = chunk.cursors[i] as usize;
-            let stands = self.before.stands::<WORDS>(window(text, at), &text[at..]);
-            let quote = text.get(at + before_len).is_some_and(|&byte| byte == b'"');
-            let inside = window(text, at + before_len + 1);
-            let short = short_text(inside);
-            let ok = stands & quote & short.closed;
-            rows.heap[end..end + 16].copy_from_slice(&inside[..16]);
-            let long = ok & (short.len > INLINE_MAX);
-            let slot = if long {
-                slot::heaped(end as u32, short.len)
-            } else {
-                inline_slot(inside, short.len)
+    /// Takes a slower leaf if the present one misses much.
+    fn widen(&mut self, chunk: &Chunk) {
+        if chunk.missed_len * 4 > chunk.live {
+            self.range = match self.range {
+                Range::Plain => Range::Signed,
+                Range::Signed | Range::Long => Range::Long,
             };
-            end += if long { short.len } else { 0 };
-            rows.slots[usize::from(chunk.lines[i]) * rows.width + self.column] = slot;
-            let after = at + before_len + short.len + 2;
-            chunk.cursors[i] = if ok { after } else { at } as u32;
-            chunk.missed[missed % CHUNK] = i as u16;
-            missed += usize::from(!ok);
         }
-        rows.heap.truncate(end);
-        chunk.missed_len = missed;
+    }
+
+    fn values(&self, text: &[u8], chunk: &mut Chunk, rows: &mut Rows<'_>, leaf: impl Quick) {
+        let text = Padded::new(text);
+        if self.is_long() {
+            wide::run(ValuesPass::<_, true> { step: self, text, chunk, rows, leaf });
+        } else {
+            wide::run(ValuesPass::<_, false> { step: self, text, chunk, rows, leaf });
+        }
+    }
+
+    fn texts(&self, text: &[u8], chunk: &mut Chunk, rows: &mut Rows<'_>) {
+        let text = Padded::new(text);
+        if self.is_long() {
+            wide::run(TextsPass::<true> { step: self, text, chunk, rows });
+        } else {
+            wide::run(TextsPass::<false> { step: self, text, chunk, rows });
+        }
+    }
+
+    /// Whether what the needle leaves of the text before a value stands at `at` too.
+    #[inline(always)]
+    fn stands<const LONG: bool>(&self, text: Padded<'_>, at: usize) -> bool {
+        !LONG || text.rest(at).starts_with(&self.before.text)
     }
 
     /// Reads what the quick leaves have missed, one by one; what is not as guessed leaves.
@@ -409,4 +434,99 @@ impl Step {
         }
         Some(after)
     }
+}
+
+/// Reads one value of every line in the running, where the quick leaf takes it; the others are
+/// noted as missed.
+struct ValuesPass<'a, 'b, Q: Quick, const LONG: bool> {
+    step: &'a Step,
+    text: Padded<'a>,
+    chunk: &'a mut Chunk,
+    rows: &'a mut Rows<'b>,
+    leaf: Q,
+}
+
+impl<Q: Quick, const LONG: bool> Kernel for ValuesPass<'_, '_, Q, LONG> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self, level: L) {
+        let ValuesPass { step, text, chunk, rows, leaf } = self;
+        let (needle, before_len) = (step.needle, step.before.text.len());
+        let column = &mut rows.slots[step.column..];
+        let live = chunk.live.min(CHUNK);
+        let mut missed = 0;
+        for (i, (cursor, &place)) in
+            chunk.cursors[..live].iter_mut().zip(&chunk.places[..live]).enumerate()
+        {
+            let at = *cursor as usize;
+            let value = leaf.read(level, text.window(at + before_len));
+            column[place as usize] = value.slot;
+            if value.ok
+                && level.starts_with(text.window(at), &needle)
+                && step.stands::<LONG>(text, at)
+            {
+                *cursor = (at + before_len + value.len) as u32;
+            } else {
+                chunk.missed[missed % CHUNK] = i as u16;
+                missed += 1;
+            }
+        }
+        chunk.missed_len = missed;
+    }
+}
+
+/// As [`ValuesPass`], for texts: those of up to 7 bytes go to the slot, longer ones to the heap.
+struct TextsPass<'a, 'b, const LONG: bool> {
+    step: &'a Step,
+    text: Padded<'a>,
+    chunk: &'a mut Chunk,
+    rows: &'a mut Rows<'b>,
+}
+
+impl<const LONG: bool> Kernel for TextsPass<'_, '_, LONG> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self, level: L) {
+        let TextsPass { step, text, chunk, rows } = self;
+        let (needle, before_len) = (step.needle, step.before.text.len() + 1);
+        let live = chunk.live.min(CHUNK);
+        let column = &mut rows.slots[step.column..];
+        let mut missed = 0;
+        // Room for all, taken a few bytes a text at most, and given back at the end.
+        let mut end = rows.heap.len();
+        rows.heap.resize(end + L::TEXT_BYTES * live, 0);
+        let heap = &mut rows.heap[..];
+        for (i, (cursor, &place)) in
+            chunk.cursors[..live].iter_mut().zip(&chunk.places[..live]).enumerate()
+        {
+            let at = *cursor as usize;
+            let inside = text.window(at + before_len);
+            let short = level.short_text(inside);
+            heap[end..end + L::TEXT_BYTES].copy_from_slice(&inside[..L::TEXT_BYTES]);
+            if short.closed
+                && level.starts_with(text.window(at), &needle)
+                && step.stands::<LONG>(text, at)
+                && (!LONG || inside_quotes(text, at + before_len))
+            {
+                let long = short.len > INLINE_MAX;
+                let in_heap = slot::heaped(end as u32, short.len);
+                let in_slot = inline_slot(inside, short.len);
+                column[place as usize] = if long { in_heap } else { in_slot };
+                end += if long { short.len } else { 0 };
+                *cursor = (at + before_len + short.len + 1) as u32;
+            } else {
+                chunk.missed[missed % CHUNK] = i as u16;
+                missed += 1;
+            }
+        }
+        rows.heap.truncate(end);
+        chunk.missed_len = missed;
+    }
+}
+
+/// Whether a quote stands before `at`.
+fn inside_quotes(text: Padded<'_>, at: usize) -> bool {
+    text.window(at - 1)[0] == b'"'
 }

@@ -122,6 +122,7 @@ impl JsonDecoder {
                     let line = usize::from(chunk.failed[k]);
                     chunk.lines[k] = line as u16;
                     chunk.cursors[k] = starts[line];
+                    chunk.places[k] = (line * width) as u32;
                     if !fresh {
                         rows.slots[line * width..(line + 1) * width].fill(0);
                         rows.nulls[line * null_words..(line + 1) * null_words].fill(0);
