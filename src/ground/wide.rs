@@ -100,6 +100,10 @@ pub trait Level: Copy {
     /// The end of the plain text at the start of a window.
     fn short_text(self, window: &Window) -> scan::ShortText;
 
+    /// Bytes before the first comma, closing brace, blank, control or non-ASCII byte of the first
+    /// 32 of a window; 32 if there is none.
+    fn bare_len(self, window: &Window) -> usize;
+
     /// Whether a window starts with a text.
     fn starts_with(self, window: &Window, needle: &Needle) -> bool;
 }
@@ -237,6 +241,12 @@ impl Level for Plain {
     #[inline(always)]
     fn short_text(self, window: &Window) -> scan::ShortText {
         scan::short_text(window)
+    }
+
+    #[inline(always)]
+    fn bare_len(self, window: &Window) -> usize {
+        let stop = |&byte: &u8| matches!(byte, b',' | b'}' | 0x80..) || byte <= b' ';
+        window[..32].iter().position(stop).unwrap_or(32)
     }
 
     #[inline(always)]
@@ -395,6 +405,18 @@ mod avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
+    pub(super) fn bare_len(window: &Window) -> usize {
+        // SAFETY: 32 bytes of the 64 are read, unaligned.
+        let text = unsafe { _mm256_loadu_si256(window.as_ptr().cast()) };
+        let commas = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b',' as i8));
+        let braces = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b'}' as i8));
+        let odd = _mm256_cmpgt_epi8(_mm256_set1_epi8(0x21), text);
+        let stops = _mm256_or_si256(odd, _mm256_or_si256(commas, braces));
+        (_mm256_movemask_epi8(stops) as u32).trailing_zeros() as usize
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
     pub(super) fn starts_with(window: &Window, needle: &Needle) -> bool {
         // SAFETY: 32 bytes of the 64 and of the needle's 32 are read, unaligned.
         let (here, wanted) = unsafe {
@@ -450,6 +472,12 @@ impl Level for Avx2 {
     }
 
     #[inline(always)]
+    fn bare_len(self, window: &Window) -> usize {
+        // SAFETY: as above.
+        unsafe { avx2::bare_len(window) }
+    }
+
+    #[inline(always)]
     fn starts_with(self, window: &Window, needle: &Needle) -> bool {
         // SAFETY: as above.
         unsafe { avx2::starts_with(window, needle) }
@@ -483,10 +511,11 @@ mod tests {
 
     struct Text<'a>(&'a Window, &'a Needle);
     impl Kernel for Text<'_> {
-        type Out = (scan::ShortText, bool, usize);
+        type Out = (scan::ShortText, bool, usize, usize);
         #[inline(always)]
         fn run<L: Level>(self, level: L) -> Self::Out {
-            (level.short_text(self.0), level.starts_with(self.0, self.1), L::TEXT_BYTES)
+            let starts = level.starts_with(self.0, self.1);
+            (level.short_text(self.0), starts, L::TEXT_BYTES, level.bare_len(self.0))
         }
     }
 
@@ -547,7 +576,7 @@ mod tests {
 
         #[test]
         fn texts_are_what_a_loop_finds(
-            text in "[a-z]{0,40}[\"\\\\\nä]?.{0,9}", len in 0..40usize, wrong in any::<bool>()
+            text in "[a-z]{0,40}[\"\\\\\nä,}]?.{0,9}", len in 0..40usize, wrong in any::<bool>()
         ) {
             let bytes = padded(&text);
             let window = Padded::new(&bytes).window(0);
@@ -559,9 +588,11 @@ mod tests {
             }
             let needle = Needle::new(&wanted);
             let right = bytes.starts_with(&wanted[..len.min(32)]);
-            for (found, starts, max) in
+            let bare = bytes.iter().position(|&b| b",}".contains(&b) || b <= 32 || b > 127);
+            for (found, starts, max, bare_len) in
                 [run(Text(window, &needle)), run_plain(Text(window, &needle))]
             {
+                prop_assert_eq!(bare_len, bare.unwrap().min(32));
                 prop_assert_eq!(found.closed, end < max && bytes[end] == b'"');
                 prop_assert!(found.len == end || end >= max && found.len >= max);
                 prop_assert_eq!(starts, right);
