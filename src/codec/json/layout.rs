@@ -132,7 +132,6 @@ impl Layout {
     }
 }
 
-
 /// Loses the lines that do not end with the needle. Whether there are any.
 struct TailPass<'a> {
     text: Padded<'a>,

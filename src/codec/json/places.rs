@@ -14,8 +14,8 @@ use super::column::{CHUNK, Chunk, LOST, Rows, Shape, Step};
 use super::line::LineReader;
 use super::tree::{Found, Node};
 use super::values::Values;
-use crate::ground::schema::Schema;
 use crate::ground::scan::text_end;
+use crate::ground::schema::Schema;
 use crate::ground::wide::{self, Kernel, Level, Padded};
 
 /// Most columns of a schema whose lines are read this way: one word of bits.
