@@ -6,9 +6,10 @@
 //!
 //! 1. A quick leaf that says `ok` gives what the thorough one gives.
 
-use crate::ground::decimal::{self, POWERS};
-use crate::ground::scan::{Window, digits, word};
+use crate::ground::decimal;
+use crate::ground::scan::{Window, word};
 use crate::ground::schema::DataType;
+use crate::ground::wide::{Level, power};
 
 /// What a quick leaf read: the slot, how many bytes of text, and whether it is sure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +55,6 @@ impl Fault {
     }
 }
 
-const POWERS_U64: [u64; 32] = {
-    let mut powers = [0u64; 32];
-    let mut i = 0;
-    while i < 19 {
-        powers[i] = POWERS[i] as u64;
-        i += 1;
-    }
-    powers[19] = 10_000_000_000_000_000_000;
-    powers
-};
-
 /// 10^0 to 10^22, all exact.
 const POWERS_F64: [f64; 32] = {
     let mut powers = [1f64; 32];
@@ -77,98 +67,46 @@ const POWERS_F64: [f64; 32] = {
 };
 
 #[inline(always)]
-fn power(exponent: usize) -> u64 {
-    POWERS_U64[exponent % 32]
-}
-
-/// Digits of a window from `at` on: value, count. More than 19 are counted as 24 or so, and the
-/// value is then meaningless.
-#[inline(always)]
-fn run(window: &Window, at: usize) -> (u64, usize) {
-    let (value, count) = digits(word(window, at));
-    if count < 8 { (value, count) } else { run_on(window, at, value) }
-}
-
-#[inline(always)]
-fn run_on(window: &Window, at: usize, first: u64) -> (u64, usize) {
-    let (second, count) = digits(word(window, at + 8));
-    let value = first * power(count) + second;
-    if count < 8 {
-        return (value, 8 + count);
-    }
-    let (third, count) = digits(word(window, at + 16));
-    if count > 3 {
-        return (0, 24);
-    }
-    (value.wrapping_mul(power(count)).wrapping_add(third), 16 + count)
-}
-
-#[inline(always)]
 fn signed(value: u64, negative: usize) -> u64 {
     (value ^ (negative as u64).wrapping_neg()).wrapping_add(negative as u64)
 }
 
-/// Whether digits at `at` are a number's whole part: some, and no zero ahead of others.
+/// A BIGINT or TIMESTAMP without fraction or exponent.
 #[inline(always)]
-fn is_whole(window: &Window, at: usize, count: usize) -> bool {
-    (count == 1) | ((count > 1) & (window[at] != b'0'))
-}
-
-/// A BIGINT or TIMESTAMP of up to 19 digits, without fraction or exponent.
-#[inline(always)]
-pub(super) fn integer(window: &Window) -> Leaf {
-    let negative = usize::from(window[0] == b'-');
-    let (value, count) = run(window, negative);
-    let fits = (count < 19) | ((count == 19) & (value <= i64::MAX as u64));
+pub(super) fn integer<const SIGNED: bool, L: Level>(level: L, window: &Window) -> Leaf {
+    let number = level.integer::<SIGNED>(window);
     Leaf {
-        slot: signed(value, negative),
-        len: negative + count,
-        ok: is_whole(window, negative, count) & fits,
+        slot: signed(number.digits, number.negative),
+        len: number.len,
+        ok: number.ok & (number.digits <= i64::MAX as u64),
     }
 }
 
-/// A DECIMAL with up to 7 fraction digits, without exponent.
+/// A DECIMAL without exponent.
 #[inline(always)]
-pub(super) fn decimal(window: &Window, precision: u8, scale: u8) -> Leaf {
-    let negative = usize::from(window[0] == b'-');
-    let (whole, count) = run(window, negative);
-    let point = (negative + count) % 32;
-    let has_point = usize::from(window[point] == b'.');
-    let (part, part_count) = digits(word(window, point + 1));
-    let part_count = part_count * has_point;
-    let part = part * has_point as u64;
-    let fits = (part_count < 8)
-        & (part_count <= usize::from(scale))
-        & (part_count >= has_point)
-        & (count <= 18)
-        & (whole < power(usize::from(precision - scale)));
-    let value = whole
-        .wrapping_mul(power(usize::from(scale)))
-        .wrapping_add(part.wrapping_mul(power(usize::from(scale).wrapping_sub(part_count))));
+pub(super) fn decimal<const SIGNED: bool, L: Level>(
+    level: L,
+    window: &Window,
+    precision: u8,
+    scale: u8,
+) -> Leaf {
+    let number = level.scaled_number::<SIGNED>(window, usize::from(scale));
     Leaf {
-        slot: signed(value, negative),
-        len: point + has_point + part_count,
-        ok: is_whole(window, negative, count) & fits,
+        slot: signed(number.digits, number.negative),
+        len: number.len,
+        ok: number.ok & (number.digits < power(usize::from(precision))),
     }
 }
 
 /// A DOUBLE without exponent whose digits are at most 2^53: exact by one division (W. Clinger).
 #[inline(always)]
-pub(super) fn double(window: &Window) -> Leaf {
-    let negative = usize::from(window[0] == b'-');
-    let (whole, count) = run(window, negative);
-    let point = (negative + count) % 32;
-    let has_point = usize::from(window[point] == b'.');
-    let (part, part_count) = run(window, point + 1);
-    let part_count = part_count * has_point;
-    let part = part * has_point as u64;
-    let mantissa = whole.wrapping_mul(power(part_count)).wrapping_add(part);
-    let fits = (count + part_count <= 19) & (part_count >= has_point) & (mantissa <= 1 << 53);
-    let value = mantissa as f64 / POWERS_F64[part_count % 32];
+pub(super) fn double<const SIGNED: bool, L: Level>(level: L, window: &Window) -> Leaf {
+    let number = level.number::<SIGNED>(window);
+    let value = number.digits as i64 as f64 / POWERS_F64[number.part % 32];
     Leaf {
-        slot: value.to_bits() | (negative as u64) << 63,
-        len: point + has_point + part_count,
-        ok: is_whole(window, negative, count) & fits,
+        slot: value.to_bits() | (number.negative as u64) << 63,
+        len: number.len,
+        ok: number.ok & (number.digits <= 1 << 53),
     }
 }
 

@@ -6,7 +6,7 @@
 //!    part of any value, so nothing here looks for the end.
 
 use super::text::{Place, read_text, skip_blanks};
-use super::tree::{Found, Tree};
+use super::tree::{Found, Node, Tree};
 use super::values::Values;
 use super::wrong::{Result, What, kind_of, wrong};
 use crate::codec::DecodeOptions;
@@ -69,6 +69,11 @@ impl LineReader {
             trace: Trace::default(),
             values: Values::default(),
         }
+    }
+
+    /// The names of a row's own fields.
+    pub(super) fn root(&self) -> &Node {
+        self.tree.node(0)
     }
 
     /// Why the line `start..end` was wrong.

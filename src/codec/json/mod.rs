@@ -7,14 +7,16 @@
 //! missing, or `null`, or whose parent is, is NULL. Unknown fields are checked and skipped. Of a
 //! name given twice the last counts. Blank lines are skipped.
 //!
-//! Reading guesses: a [`layout::Layout`] learned from one line is tried on chunks of lines, and the
-//! thorough [`line::LineReader`] takes the lines that have another. Several layouts are kept, so
-//! that a stream of some kinds of objects is read at full speed; a stream whose fields come in any
-//! order soon stops learning.
+//! Reading guesses: a [`layout::Layout`] learned from one line is tried on chunks of lines,
+//! [`places::Places`] takes plain lines that have another, and the thorough [`line::LineReader`] all
+//! the rest. Several layouts are kept, so that a stream of some kinds of objects is read at full
+//! speed; a stream whose fields come in any order soon stops learning.
 
+mod column;
 mod encode;
 mod layout;
 mod line;
+mod places;
 mod text;
 mod tree;
 mod values;
@@ -25,8 +27,10 @@ mod tests;
 
 pub use encode::JsonEncoder;
 
-use layout::{CHUNK, Chunk, Layout, Rows};
+use column::{CHUNK, Chunk, Rows};
+use layout::Layout;
 use line::{LineReader, Row};
+use places::Places;
 
 use super::{DecodeCount, DecodeOptions, Decoder, is_full, reject};
 use crate::ground::batch::BatchBuilder;
@@ -37,6 +41,8 @@ use crate::ground::schema::Schema;
 const LAYOUTS_MAX: usize = 8;
 /// Bytes of text that a chunk has at most, its last line excepted: what fits the nearest cache.
 const CHUNK_BYTES: usize = 32 << 10;
+/// Fewer lines than this are read thoroughly at once.
+const PLACES_MIN: u64 = 4;
 /// Most lines read thoroughly before the next is learned from, when learning does not help.
 const PATIENCE_MAX: u64 = 1 << 16;
 
@@ -44,6 +50,7 @@ const PATIENCE_MAX: u64 = 1 << 16;
 pub struct JsonDecoder {
     reader: LineReader,
     layouts: Vec<Layout>,
+    places: Option<Places>,
     chunk: Box<Chunk>,
     ends: Vec<u32>,
     nulls: Vec<u64>,
@@ -74,6 +81,7 @@ impl JsonDecoder {
         JsonDecoder {
             reader: LineReader::new(schema, options),
             layouts: Vec::new(),
+            places: Places::new(schema),
             chunk: Chunk::new(),
             ends: vec![0; CHUNK + 64],
             nulls: Vec::new(),
@@ -109,53 +117,42 @@ impl JsonDecoder {
             *line = i as u16;
         }
         chunk.failed_len = count;
-        let mut fresh = true;
         let mut fates = [Fate::Taken; CHUNK];
-        let mut kept = count;
         let mut next = 0;
-        loop {
+        let mut first = true;
+        while self.chunk.failed_len > 0 {
             // Every layout, and each that is learned on the way, tries what has failed so far.
-            while next < self.layouts.len() && self.chunk.failed_len > 0 {
-                let chunk = &mut *self.chunk;
-                chunk.live = chunk.failed_len;
-                for k in 0..chunk.live {
-                    let line = usize::from(chunk.failed[k]);
-                    chunk.lines[k] = line as u16;
-                    chunk.cursors[k] = starts[line];
-                    if !fresh {
-                        rows.slots[line * width..(line + 1) * width].fill(0);
-                        rows.nulls[line * null_words..(line + 1) * null_words].fill(0);
-                    }
-                }
-                fresh = false;
-                chunk.failed_len = 0;
-                self.layouts[next].read(input.text, chunk, &mut rows, &mut self.reader);
-                next += 1;
+            if next < self.layouts.len() {
+                self.chunk.start(starts, &mut rows, first);
+                self.layouts[next].read(input.text, &mut self.chunk, &mut rows, &mut self.reader);
+                (next, first) = (next + 1, false);
+                continue;
             }
-            let failed = self.chunk.failed_len;
-            if failed == 0 {
-                break;
-            }
-            // The rest is read thoroughly, up to a line that is learned from.
-            let mut done = 0;
-            let mut learned = false;
-            while done < failed && !learned {
-                let line = usize::from(self.chunk.failed[done]);
-                done += 1;
-                self.waited += 1;
-                let learn = self.waited > self.patience;
+            let failed = self.chunk.failed_len as u64;
+            if self.waited.saturating_add(failed) > self.patience {
+                let line = self.chunk.take_failed();
                 let (start, end) = (starts[line] as usize, starts[line + 1] as usize - 1);
-                let fate = self.read_line(input, start, end, line, learn, &mut rows, rejected);
-                fates[line] = fate;
-                kept -= usize::from(fate != Fate::Taken);
-                if learn && fate == Fate::Taken {
-                    learned = self.learn(input.text, start, end);
-                    next = self.layouts.len() - usize::from(learned);
+                fates[line] = self.read_line(input, start, end, line, true, &mut rows, rejected);
+                if fates[line] == Fate::Taken && self.learn(input.text, start, end) {
+                    next = self.layouts.len() - 1;
                 }
+                continue;
             }
-            self.chunk.failed.copy_within(done..failed, 0);
-            self.chunk.failed_len = failed - done;
+            self.waited += failed;
+            if failed >= PLACES_MIN
+                && let Some(places) = &mut self.places
+            {
+                self.chunk.start(starts, &mut rows, first);
+                places.read(input.text, starts, &mut self.chunk, &mut rows, &mut self.reader);
+            }
+            for k in 0..self.chunk.failed_len {
+                let line = usize::from(self.chunk.failed[k]);
+                let (start, end) = (starts[line] as usize, starts[line + 1] as usize - 1);
+                fates[line] = self.read_line(input, start, end, line, false, &mut rows, rejected);
+            }
+            break;
         }
+        let kept = fates[..count].iter().filter(|&&fate| fate == Fate::Taken).count();
         let rejected_count = fates[..count].iter().filter(|&&fate| fate == Fate::Rejected).count();
         out.heap = heap;
         if nulls.iter().any(|&word| word != 0) {

@@ -8,6 +8,7 @@ use crate::ground::scan::{Window, low_bytes, short_text, window, word};
 use crate::ground::schema::DataType;
 use crate::ground::slot::array::ArrayBuilder;
 use crate::ground::slot::{self, HEAPED_MAX, INLINE_MAX};
+use crate::ground::wide::Plain;
 
 /// Reads values. Keeps scratch memory only.
 #[derive(Default)]
@@ -43,9 +44,11 @@ impl Values {
     ) -> Result<(Option<u64>, usize)> {
         let start = window(text, at);
         let leaf = match data_type {
-            DataType::BigInt | DataType::Timestamp => value::integer(start),
-            DataType::Decimal { precision, scale } => value::decimal(start, *precision, *scale),
-            DataType::Double => value::double(start),
+            DataType::BigInt | DataType::Timestamp => value::integer::<true, _>(Plain, start),
+            DataType::Decimal { precision, scale } => {
+                value::decimal::<true, _>(Plain, start, *precision, *scale)
+            }
+            DataType::Double => value::double::<true, _>(Plain, start),
             DataType::Boolean => {
                 let leaf = value::boolean(start);
                 if leaf.ok {

@@ -1,0 +1,197 @@
+//! Lines whose fields come in any order: first where each value stands, then a column at a time.
+//!
+//! Finding where the fields of a line stand needs neither their types nor their values: the name's
+//! end, the column that it names, the value's end, all from a few wide compares and one probe of a
+//! table, without a branch that a random order would make unpredictable. The values are then read
+//! as those of a [`super::layout::Layout`] are, by column.
+//!
+//! 1. Only plain lines are taken: names and texts without escapes, in ASCII; at most one blank
+//!    behind a colon or comma; no nested value; no name twice. Others are left.
+//! 2. A value must end where its place does. So a line taken is one that the thorough reader
+//!    takes, with the same row.
+
+use super::column::{CHUNK, Chunk, LOST, Rows, Shape, Step};
+use super::line::LineReader;
+use super::tree::{Found, Node};
+use super::values::Values;
+use crate::ground::scan::text_end;
+use crate::ground::schema::Schema;
+use crate::ground::wide::{self, Kernel, Level, Padded};
+
+/// Most columns of a schema whose lines are read this way: one word of bits.
+const COLUMNS_MAX: usize = 64;
+
+/// Where the values of a chunk's lines stand.
+pub(super) struct Places {
+    /// By column and line.
+    starts: Vec<u32>,
+    ends: Vec<u32>,
+    /// By line: the columns found, a bit each.
+    seen: [u64; CHUNK],
+    steps: Vec<Step>,
+}
+
+impl Places {
+    /// For lines of `schema`; `None` if they cannot be read this way.
+    pub(super) fn new(schema: &Schema) -> Option<Places> {
+        let width = schema.width();
+        if width == 0 || width > COLUMNS_MAX {
+            return None;
+        }
+        let step = |(i, column): (usize, &crate::ground::schema::Column)| {
+            Step::new(&[], Shape::of(&column.data_type, 0), i)
+        };
+        Some(Places {
+            starts: vec![0; width * CHUNK],
+            ends: vec![0; width * CHUNK],
+            seen: [0; CHUNK],
+            steps: schema.columns.iter().enumerate().map(step).collect(),
+        })
+    }
+
+    /// Reads the chunk's lines, which start at `starts`, into `rows`. Those that it cannot take, it
+    /// leaves in `failed`, in order; their slots and null bits hold anything.
+    pub(super) fn read(
+        &mut self,
+        text: &[u8],
+        starts: &[u32],
+        chunk: &mut Chunk,
+        rows: &mut Rows<'_>,
+        reader: &mut LineReader,
+    ) {
+        let mut lines = [0u16; CHUNK];
+        let mut taken = 0;
+        let not_null = reader.not_null.first().copied().unwrap_or(0);
+        for k in 0..chunk.live {
+            let line = chunk.lines[k];
+            let find = Find {
+                text: Padded::new(text),
+                start: starts[usize::from(line)] as usize,
+                line: usize::from(line),
+                node: reader.root(),
+                places: self,
+            };
+            if wide::run(find) && not_null & !self.seen[usize::from(line)] == 0 {
+                lines[taken] = line;
+                taken += 1;
+            } else {
+                chunk.failed[chunk.failed_len] = line;
+                chunk.failed_len += 1;
+            }
+        }
+        let lines = &lines[..taken];
+        let mut lost = [false; CHUNK];
+        for column in 0..self.steps.len() {
+            self.read_column(column, text, lines, &mut lost, chunk, rows, reader);
+        }
+        let all = !0 >> (64 - self.steps.len());
+        for &line in lines {
+            let line = usize::from(line);
+            rows.nulls[line] |= all & !self.seen[line];
+            if lost[line] {
+                chunk.failed[chunk.failed_len] = line as u16;
+                chunk.failed_len += 1;
+            }
+        }
+        chunk.failed[..chunk.failed_len].sort_unstable();
+    }
+
+    /// Reads one column's values of the lines that have it.
+    #[allow(clippy::too_many_arguments)]
+    fn read_column(
+        &mut self,
+        column: usize,
+        text: &[u8],
+        lines: &[u16],
+        lost: &mut [bool; CHUNK],
+        chunk: &mut Chunk,
+        rows: &mut Rows<'_>,
+        reader: &mut LineReader,
+    ) {
+        let starts = &self.starts[column * CHUNK..(column + 1) * CHUNK];
+        let ends = &self.ends[column * CHUNK..(column + 1) * CHUNK];
+        let mut live = 0;
+        for &line in lines {
+            let at = usize::from(line) % CHUNK;
+            let k = live % CHUNK;
+            chunk.lines[k] = line;
+            chunk.places[k] = (at * rows.width) as u32;
+            chunk.cursors[k] = starts[at];
+            live += (self.seen[at] >> column & 1) as usize;
+        }
+        chunk.live = live;
+        if live == 0 {
+            return;
+        }
+        self.steps[column].read(text, chunk, rows, reader);
+        for (&cursor, &line) in chunk.cursors[..live].iter().zip(&chunk.lines[..live]) {
+            let line = usize::from(line) % CHUNK;
+            lost[line] |= cursor != ends[line] || cursor == LOST;
+        }
+    }
+}
+
+/// Finds the fields of one line. Whether it is a plain one.
+struct Find<'a> {
+    text: Padded<'a>,
+    start: usize,
+    line: usize,
+    node: &'a Node,
+    places: &'a mut Places,
+}
+
+impl Kernel for Find<'_> {
+    type Out = bool;
+
+    #[inline(always)]
+    fn run<L: Level>(self, level: L) -> bool {
+        let Find { text, start, line, node, places } = self;
+        let mut seen = 0u64;
+        let mut at = start + 1;
+        let mut plain = text.window(start)[0] == b'{';
+        loop {
+            let key = text.window(at + 1);
+            let name = level.short_text(key);
+            let colon = at + 1 + name.len + 1;
+            let behind = text.window(colon);
+            plain &= (text.window(at)[0] == b'"') & name.closed & (behind[0] == b':');
+            let value_at = colon + 1 + usize::from(behind[1] == b' ');
+            let value = text.window(value_at);
+            let quoted = level.short_text(text.window(value_at + 1));
+            let is_text = value[0] == b'"';
+            let bare = level.bare_len(value);
+            let mut end = value_at + if is_text { quoted.len + 2 } else { bare };
+            if is_text & !quoted.closed {
+                let (text_end, ascii) = text_end(text.rest(0), value_at + 1);
+                end = text_end + 1;
+                plain &= ascii & (text.window(text_end)[0] == b'"');
+            }
+            if !plain {
+                return false;
+            }
+            match node.find(key, &text.rest(at + 1)[..name.len]) {
+                Some(Found::Column(column)) => {
+                    let place = column * CHUNK + line % CHUNK;
+                    places.starts[place] = value_at as u32;
+                    places.ends[place] = end as u32;
+                    plain &= seen >> (column % 64) & 1 == 0;
+                    seen |= 1 << (column % 64);
+                }
+                Some(Found::Member(_)) => return false,
+                None if is_text => {}
+                None => {
+                    if Values::default().skip(text.rest(0), value_at) != Ok(end) {
+                        return false;
+                    }
+                }
+            }
+            let behind = text.window(end);
+            if behind[0] != b',' {
+                places.seen[line % CHUNK] = seen;
+                let tail = if behind[1] == b'\r' { behind[2] } else { behind[1] };
+                return plain & (behind[0] == b'}') & (tail == b'\n');
+            }
+            at = end + 1 + usize::from(behind[1] == b' ');
+        }
+    }
+}

@@ -1,0 +1,602 @@
+//! Loops over text that run with the widest instructions the processor has.
+//!
+//! A [`Kernel`] is a loop written once over a [`Level`]; [`run`] compiles it for each level and
+//! picks at run time. So a decoder in a higher floor stays plain code, and the choice costs a few
+//! instructions a loop, not a call a value.
+//!
+//! 1. All levels give the same where both say `ok`; a level may say `ok` of fewer texts.
+//! 2. An [`Avx2`] exists only where the processor has what its methods were compiled for.
+//!
+//! Sources of the ideas: digits by multiply-and-add of neighbours, W. Muła, "SIMD-ized parsing of
+//! unsigned integers"; aligning them by a shuffle whose control is read from a sliding table.
+
+use super::scan::{self, Window, digits, word};
+
+/// The start of a padded text, readable anywhere by whole windows.
+#[derive(Clone, Copy)]
+pub struct Padded<'a> {
+    bytes: &'a [u8],
+    last: usize,
+}
+
+impl<'a> Padded<'a> {
+    /// A padded text.
+    ///
+    /// # Panics
+    /// If it is shorter than its padding.
+    #[inline(always)]
+    pub fn new(bytes: &'a [u8]) -> Padded<'a> {
+        assert!(bytes.len() >= scan::PADDING, "a padded text has its padding");
+        Padded { bytes, last: bytes.len() - scan::PADDING }
+    }
+
+    /// The window at `at`; the last one, of zeros, where the text has ended.
+    #[inline(always)]
+    pub fn window(self, at: usize) -> &'a Window {
+        let at = at.min(self.last);
+        // SAFETY: at + 64 <= last + 64 == bytes.len(), and a Window is 64 bytes, unaligned.
+        unsafe { &*self.bytes.as_ptr().add(at).cast() }
+    }
+
+    /// All from `at` on, the padding too.
+    #[inline(always)]
+    pub fn rest(self, at: usize) -> &'a [u8] {
+        self.bytes.get(at..).unwrap_or_default()
+    }
+}
+
+/// A number at the start of a window, without exponent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// Its digits as an integer, without sign and point.
+    pub digits: u64,
+    /// Digits behind it.
+    pub part: usize,
+    /// 1 if there is a minus sign.
+    pub negative: usize,
+    /// Bytes of the text.
+    pub len: usize,
+    /// Whether it is such a number in JSON's grammar, of so few digits that all are read.
+    pub ok: bool,
+}
+
+/// A text of up to 32 bytes to be looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Needle {
+    bytes: [u8; 32],
+    /// A bit for each byte that does not matter.
+    free: u32,
+}
+
+impl Needle {
+    /// Most bytes of it.
+    pub const MAX: usize = 32;
+
+    /// The first 32 bytes of a text.
+    pub fn new(text: &[u8]) -> Needle {
+        let len = text.len().min(32);
+        let mut bytes = [0; 32];
+        bytes[..len].copy_from_slice(&text[..len]);
+        Needle { bytes, free: (!0u64 << len) as u32 }
+    }
+}
+
+/// The instructions that a loop may use. `SIGNED` says whether a number may have a minus sign; if
+/// not, one that has is not `ok`.
+pub trait Level: Copy {
+    /// Bytes of a text that [`Level::short_text`] looks at.
+    const TEXT_BYTES: usize;
+
+    /// The integer at the start of a window; a point may follow it.
+    fn integer<const SIGNED: bool>(self, window: &Window) -> Number;
+
+    /// The number at the start of a window.
+    fn number<const SIGNED: bool>(self, window: &Window) -> Number;
+
+    /// The number at the start of a window, its digits scaled by 10^`scale`: `ok` only if it has no
+    /// more fraction digits than that.
+    fn scaled_number<const SIGNED: bool>(self, window: &Window, scale: usize) -> Number;
+
+    /// The end of the plain text at the start of a window.
+    fn short_text(self, window: &Window) -> scan::ShortText;
+
+    /// Bytes before the first comma, closing brace, blank, control or non-ASCII byte of the first
+    /// 32 of a window; 32 if there is none.
+    fn bare_len(self, window: &Window) -> usize;
+
+    /// Whether a window starts with a text.
+    fn starts_with(self, window: &Window, needle: &Needle) -> bool;
+}
+
+/// A loop to be compiled for every level.
+pub trait Kernel {
+    /// What it gives.
+    type Out;
+
+    /// The loop. To be marked `#[inline(always)]`: it is then compiled with the level's
+    /// instructions.
+    fn run<L: Level>(self, level: L) -> Self::Out;
+}
+
+/// Runs a kernel at the best level.
+#[inline(always)]
+pub fn run<K: Kernel>(kernel: K) -> K::Out {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(level) = Avx2::detect() {
+        // SAFETY: the level is the proof that the processor has the features.
+        return unsafe { run_avx2(kernel, level) };
+    }
+    run_plain(kernel)
+}
+
+#[inline(never)]
+fn run_plain<K: Kernel>(kernel: K) -> K::Out {
+    kernel.run(Plain)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn run_avx2<K: Kernel>(kernel: K, level: Avx2) -> K::Out {
+    kernel.run(level)
+}
+
+/// What every processor has: words of eight bytes (and SSE2 where that is so).
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+/// 10^n for n in 0..=19.
+const POWERS: [u64; 32] = {
+    let mut powers = [0u64; 32];
+    powers[0] = 1;
+    let mut i = 1;
+    while i < 20 {
+        powers[i] = powers[i - 1] * 10;
+        i += 1;
+    }
+    powers
+};
+
+/// 10^n, for n up to 19; 0 beyond.
+#[inline(always)]
+pub fn power(exponent: usize) -> u64 {
+    POWERS[exponent % 32]
+}
+
+/// Digits of a window from `at` on: value and count; more than 19 are 24, of no value.
+#[inline(always)]
+fn digits_at(window: &Window, at: usize) -> (u64, usize) {
+    let (value, count) = digits(word(window, at));
+    if count < 8 { (value, count) } else { more_digits(window, at, value) }
+}
+
+fn more_digits(window: &Window, at: usize, first: u64) -> (u64, usize) {
+    let (second, count) = digits(word(window, at + 8));
+    let value = first * power(count) + second;
+    if count < 8 {
+        return (value, 8 + count);
+    }
+    let (third, count) = digits(word(window, at + 16));
+    if count > 3 {
+        return (0, 24);
+    }
+    (value.wrapping_mul(power(count)).wrapping_add(third), 16 + count)
+}
+
+/// 1 for a minus sign that may be there.
+#[inline(always)]
+fn minus<const SIGNED: bool>(window: &Window) -> usize {
+    if SIGNED { usize::from(window[0] == b'-') } else { 0 }
+}
+
+impl Plain {
+    #[inline(always)]
+    fn read<const SIGNED: bool>(self, window: &Window) -> (u64, u64, Number) {
+        let negative = minus::<SIGNED>(window);
+        let (value, whole) = digits_at(window, negative);
+        let point = (negative + whole) % 32;
+        let has_point = usize::from(window[point] == b'.');
+        let (part_value, part) = digits_at(window, point + 1);
+        let part = part * has_point;
+        let part_value = part_value * has_point as u64;
+        let whole_ok = (whole == 1) | ((whole > 1) & (window[negative] != b'0'));
+        let number = Number {
+            digits: value,
+            part,
+            negative,
+            len: point + has_point + part,
+            ok: whole_ok & (whole < 24) & (whole + part <= 19) & (part >= has_point),
+        };
+        (value, part_value, number)
+    }
+}
+
+impl Level for Plain {
+    const TEXT_BYTES: usize = 16;
+
+    #[inline(always)]
+    fn integer<const SIGNED: bool>(self, window: &Window) -> Number {
+        let negative = minus::<SIGNED>(window);
+        let (digits, whole) = digits_at(window, negative);
+        let ok = (whole == 1) | ((whole > 1) & (whole < 20) & (window[negative] != b'0'));
+        Number { digits, part: 0, negative, len: negative + whole, ok }
+    }
+
+    #[inline(always)]
+    fn number<const SIGNED: bool>(self, window: &Window) -> Number {
+        let (whole, part, number) = self.read::<SIGNED>(window);
+        Number { digits: whole.wrapping_mul(power(number.part)).wrapping_add(part), ..number }
+    }
+
+    #[inline(always)]
+    fn scaled_number<const SIGNED: bool>(self, window: &Window, scale: usize) -> Number {
+        let (whole, part, number) = self.read::<SIGNED>(window);
+        let part = part.wrapping_mul(power(scale.wrapping_sub(number.part)));
+        let digits = whole.wrapping_mul(power(scale)).wrapping_add(part);
+        // The whole part's digits and the scale's fit a word.
+        let fits = (whole < power(19usize.wrapping_sub(scale))) & (number.part <= scale);
+        Number { digits, ok: number.ok & fits, ..number }
+    }
+
+    #[inline(always)]
+    fn short_text(self, window: &Window) -> scan::ShortText {
+        scan::short_text(window)
+    }
+
+    #[inline(always)]
+    fn bare_len(self, window: &Window) -> usize {
+        let stop = |&byte: &u8| matches!(byte, b',' | b'}' | 0x80..) || byte <= b' ';
+        window[..32].iter().position(stop).unwrap_or(32)
+    }
+
+    #[inline(always)]
+    fn starts_with(self, window: &Window, needle: &Needle) -> bool {
+        let len = needle.free.trailing_zeros() as usize;
+        window[..len] == needle.bytes[..len]
+    }
+}
+
+/// AVX2 and bit manipulation: every x86-64 since about 2013.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2 {
+    _detected: (),
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{Needle, Number, Window};
+    use crate::ground::scan::ShortText;
+    use std::arch::x86_64::*;
+
+    /// Sliding tables: the 16 bytes at some offset are a mask or a shuffle's control.
+    static ONES_THEN_ZEROS: [u8; 32] = {
+        let mut table = [0; 32];
+        let mut i = 0;
+        while i < 16 {
+            table[i] = 0xFF;
+            i += 1;
+        }
+        table
+    };
+    static ZEROS_THEN_ONE_EACH: [u8; 64] = {
+        let mut table = [1; 64];
+        let mut i = 0;
+        while i < 16 {
+            table[i] = 0;
+            i += 1;
+        }
+        table
+    };
+    static NOTHING_THEN_PLACES: [u8; 64] = {
+        let mut table = [0x80; 64];
+        let mut i = 0;
+        while i < 16 {
+            table[16 + i] = i as u8;
+            i += 1;
+        }
+        table
+    };
+
+    /// The least number of so many digits that does not begin with a zero for nothing; none is
+    /// that large where they are too few or too many.
+    static LEAST: [u64; 33] = {
+        let mut table = [u64::MAX; 33];
+        table[1] = 0;
+        let mut i = 2;
+        while i < 16 {
+            table[i] = super::POWERS[i - 1];
+            i += 1;
+        }
+        table
+    };
+
+    /// 16 bytes of a table of 64 at an offset taken modulo 32.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn slide(table: &[u8; 64], at: usize) -> __m128i {
+        // SAFETY: at % 32 + 16 <= 64.
+        unsafe { _mm_loadu_si128(table.as_ptr().add(at % 32).cast()) }
+    }
+
+    /// 16 digit values, the last in the last byte, as one number: pairs, fours, eights, all.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn fold(digits: __m128i) -> u64 {
+        let pairs = _mm_maddubs_epi16(digits, _mm_set1_epi16(0x010A));
+        let fours = _mm_madd_epi16(pairs, _mm_set1_epi32(0x0001_0064));
+        let fours = _mm_packus_epi32(fours, fours);
+        let eights = _mm_cvtsi128_si64(_mm_madd_epi16(fours, _mm_set1_epi32(0x0001_2710))) as u64;
+        (eights & 0xFFFF_FFFF) * 100_000_000 + (eights >> 32)
+    }
+
+    /// The 16 bytes behind the sign as digit values, and a bit for each that is none.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn values(window: &Window, negative: usize) -> (__m128i, u32) {
+        debug_assert!(negative <= 1);
+        // SAFETY: `negative` is 0 or 1, so 17 bytes of the 64 are read, unaligned.
+        let text = unsafe { _mm_loadu_si128(window.as_ptr().add(negative).cast()) };
+        let values = _mm_sub_epi8(text, _mm_set1_epi8(b'0' as i8));
+        let above = _mm_cmpeq_epi8(_mm_max_epu8(values, _mm_set1_epi8(10)), values);
+        (values, _mm_movemask_epi8(above) as u32)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    pub(super) fn integer<const SIGNED: bool>(window: &Window) -> Number {
+        let negative = super::minus::<SIGNED>(window);
+        let (values, others) = values(window, negative);
+        let whole = others.trailing_zeros() as usize;
+        // SAFETY: a u32 has at most 32 trailing zeros: 48 bytes of 64, 33 words of 33.
+        let (control, least) = unsafe {
+            let control = _mm_loadu_si128(NOTHING_THEN_PLACES.as_ptr().add(whole).cast());
+            (control, *LEAST.get_unchecked(whole))
+        };
+        let digits = fold(_mm_shuffle_epi8(values, control));
+        Number { digits, part: 0, negative, len: negative + whole, ok: digits >= least }
+    }
+
+    /// Reads a number; `scale` is how many fraction digits to make of those that it has.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    pub(super) fn number<const SIGNED: bool>(window: &Window, scale: Option<usize>) -> Number {
+        let negative = super::minus::<SIGNED>(window);
+        let (values, others) = values(window, negative);
+        let others = others | 0xFFFF_0000;
+        let whole = others.trailing_zeros() as usize;
+        let has_point = window[negative + whole] == b'.';
+        let behind = (others & others.wrapping_sub(1)).trailing_zeros() as usize;
+        let end = if has_point { behind } else { whole };
+        let part = end - whole - usize::from(has_point);
+        // Made: zeros, the whole part's digits, the fraction's, zeros up to the scale.
+        let made = scale.unwrap_or(part);
+        // SAFETY: the offset is at most 16, and 16 bytes of 32 are read.
+        let kept = unsafe {
+            _mm_loadu_si128(ONES_THEN_ZEROS.as_ptr().add(16usize.saturating_sub(end)).cast())
+        };
+        let control = _mm_add_epi8(
+            slide(&NOTHING_THEN_PLACES, whole + made),
+            slide(&ZEROS_THEN_ONE_EACH, made),
+        );
+        let digits = fold(_mm_shuffle_epi8(_mm_and_si128(values, kept), control));
+        // A point has digits before and behind it; a zero stands alone.
+        let shaped =
+            (whole > 0) & ((part > 0) | !has_point) & ((whole == 1) | (window[negative] != b'0'));
+        let ok = shaped & (end < 16) & (whole + made < 16) & (part <= made);
+        Number { digits, part, negative, len: negative + end, ok }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    pub(super) fn short_text(window: &Window) -> ShortText {
+        // SAFETY: 32 bytes of the 64 are read, unaligned.
+        let text = unsafe { _mm256_loadu_si256(window.as_ptr().cast()) };
+        let quotes = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b'"' as i8));
+        let escapes = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b'\\' as i8));
+        // Compared as signed bytes, non-ASCII is below the blank too.
+        let odd = _mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), text);
+        let stops = _mm256_or_si256(quotes, _mm256_or_si256(escapes, odd));
+        let stops = _mm256_movemask_epi8(stops) as u32;
+        let quotes = _mm256_movemask_epi8(quotes) as u32;
+        let first = stops & stops.wrapping_neg();
+        ShortText { len: stops.trailing_zeros() as usize, closed: first & quotes != 0 }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    pub(super) fn bare_len(window: &Window) -> usize {
+        // SAFETY: 32 bytes of the 64 are read, unaligned.
+        let text = unsafe { _mm256_loadu_si256(window.as_ptr().cast()) };
+        let commas = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b',' as i8));
+        let braces = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b'}' as i8));
+        let odd = _mm256_cmpgt_epi8(_mm256_set1_epi8(0x21), text);
+        let stops = _mm256_or_si256(odd, _mm256_or_si256(commas, braces));
+        (_mm256_movemask_epi8(stops) as u32).trailing_zeros() as usize
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    pub(super) fn starts_with(window: &Window, needle: &Needle) -> bool {
+        // SAFETY: 32 bytes of the 64 and of the needle's 32 are read, unaligned.
+        let (here, wanted) = unsafe {
+            (
+                _mm256_loadu_si256(window.as_ptr().cast()),
+                _mm256_loadu_si256(needle.bytes.as_ptr().cast()),
+            )
+        };
+        _mm256_movemask_epi8(_mm256_cmpeq_epi8(here, wanted)) as u32 | needle.free == !0
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// The level, if the processor has it.
+    #[inline(always)]
+    pub fn detect() -> Option<Avx2> {
+        let has = std::is_x86_feature_detected!("avx2")
+            && std::is_x86_feature_detected!("bmi1")
+            && std::is_x86_feature_detected!("bmi2")
+            && std::is_x86_feature_detected!("lzcnt")
+            && std::is_x86_feature_detected!("popcnt");
+        has.then_some(Avx2 { _detected: () })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Level for Avx2 {
+    const TEXT_BYTES: usize = 32;
+
+    #[inline(always)]
+    fn integer<const SIGNED: bool>(self, window: &Window) -> Number {
+        // SAFETY: an `Avx2` exists only where the features do (invariant 2).
+        unsafe { avx2::integer::<SIGNED>(window) }
+    }
+
+    #[inline(always)]
+    fn number<const SIGNED: bool>(self, window: &Window) -> Number {
+        // SAFETY: as above.
+        unsafe { avx2::number::<SIGNED>(window, None) }
+    }
+
+    #[inline(always)]
+    fn scaled_number<const SIGNED: bool>(self, window: &Window, scale: usize) -> Number {
+        // SAFETY: as above.
+        unsafe { avx2::number::<SIGNED>(window, Some(scale)) }
+    }
+
+    #[inline(always)]
+    fn short_text(self, window: &Window) -> scan::ShortText {
+        // SAFETY: as above.
+        unsafe { avx2::short_text(window) }
+    }
+
+    #[inline(always)]
+    fn bare_len(self, window: &Window) -> usize {
+        // SAFETY: as above.
+        unsafe { avx2::bare_len(window) }
+    }
+
+    #[inline(always)]
+    fn starts_with(self, window: &Window, needle: &Needle) -> bool {
+        // SAFETY: as above.
+        unsafe { avx2::starts_with(window, needle) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum How {
+        Integer,
+        Number,
+        Scaled(usize),
+    }
+
+    struct Read<'a, const SIGNED: bool>(&'a Window, How);
+    impl<const SIGNED: bool> Kernel for Read<'_, SIGNED> {
+        type Out = Number;
+        #[inline(always)]
+        fn run<L: Level>(self, level: L) -> Number {
+            match self.1 {
+                How::Integer => level.integer::<SIGNED>(self.0),
+                How::Number => level.number::<SIGNED>(self.0),
+                How::Scaled(scale) => level.scaled_number::<SIGNED>(self.0, scale),
+            }
+        }
+    }
+
+    struct Text<'a>(&'a Window, &'a Needle);
+    impl Kernel for Text<'_> {
+        type Out = (scan::ShortText, bool, usize, usize);
+        #[inline(always)]
+        fn run<L: Level>(self, level: L) -> Self::Out {
+            let starts = level.starts_with(self.0, self.1);
+            (level.short_text(self.0), starts, L::TEXT_BYTES, level.bare_len(self.0))
+        }
+    }
+
+    /// A number as a plain reader finds it: digits, fraction digits, bytes, whether it is right.
+    fn read(text: &[u8], signed: bool, point: bool) -> (u128, usize, usize, bool) {
+        let sign = usize::from(signed && text[0] == b'-');
+        let run = |at: usize| text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let whole = run(sign);
+        let (mut len, mut part) = (sign + whole, 0);
+        let mut right = whole == 1 || whole > 1 && text[sign] != b'0';
+        if point && text[len] == b'.' {
+            part = run(len + 1);
+            len += 1 + part;
+            right &= part > 0;
+        }
+        let digits = text[sign..len].iter().filter(|&&b| b != b'.');
+        (digits.fold(0, |v, b| v * 10 + u128::from(b - b'0')), part, len, right)
+    }
+
+    fn padded(text: &str) -> Vec<u8> {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.resize(text.len() + scan::PADDING, 0);
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn numbers_are_what_a_plain_reader_finds(
+            text in "(-?[0-9]{0,20}(\\.[0-9]{0,20})?|[-0-9.]{0,24}).{0,3}",
+            how in prop_oneof![
+                Just(How::Integer), Just(How::Number), (0..19usize).prop_map(How::Scaled)
+            ]
+        ) {
+            let bytes = padded(&text);
+            let window = Padded::new(&bytes).window(0);
+            let found = [
+                (true, run(Read::<true>(window, how))),
+                (true, run_plain(Read::<true>(window, how))),
+                (false, run(Read::<false>(window, how))),
+                (false, run_plain(Read::<false>(window, how))),
+            ];
+            for (signed, number) in found {
+                let (digits, part, len, right) = read(&bytes, signed, !matches!(how, How::Integer));
+                let made = if let How::Scaled(scale) = how { scale } else { part };
+                if number.ok {
+                    prop_assert!(right && part <= made);
+                    let digits = digits * 10u128.pow((made - part) as u32);
+                    let got = (u128::from(number.digits), number.part, number.len);
+                    prop_assert_eq!(got, (digits, part, len));
+                    prop_assert_eq!(number.negative == 1, signed && bytes[0] == b'-');
+                } else {
+                    prop_assert!(!right || part > made || len + made > 14, "{:?}", number);
+                }
+            }
+        }
+
+        #[test]
+        fn texts_are_what_a_loop_finds(
+            text in "[a-z]{0,40}[\"\\\\\nä,}]?.{0,9}", len in 0..40usize, wrong in any::<bool>()
+        ) {
+            let bytes = padded(&text);
+            let window = Padded::new(&bytes).window(0);
+            let stop = |&b: &u8| b == b'"' || b == b'\\' || !(0x20..0x80).contains(&b);
+            let end = bytes.iter().position(|b| stop(b)).unwrap();
+            let mut wanted = bytes[..len].to_vec();
+            if wrong && len > 0 {
+                wanted[len / 2] ^= 1;
+            }
+            let needle = Needle::new(&wanted);
+            let right = bytes.starts_with(&wanted[..len.min(32)]);
+            let bare = bytes.iter().position(|&b| b",}".contains(&b) || b <= 32 || b > 127);
+            for (found, starts, max, bare_len) in
+                [run(Text(window, &needle)), run_plain(Text(window, &needle))]
+            {
+                prop_assert_eq!(bare_len, bare.unwrap().min(32));
+                prop_assert_eq!(found.closed, end < max && bytes[end] == b'"');
+                prop_assert!(found.len == end || end >= max && found.len >= max);
+                prop_assert_eq!(starts, right);
+            }
+        }
+    }
+}
