@@ -264,3 +264,6 @@ fn skip(ast: &Ast) -> Skip {
         AfterMatch::SkipToLast(name) => Skip::ToLast(number(name) as u32),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,4 +260,4 @@ fn is_idle(drafts: &[Draft], flat: &[Vec<Flat>], state: usize) -> bool {
 }
 
 #[cfg(test)]
-mod vectors;
+pub(super) mod vectors;
