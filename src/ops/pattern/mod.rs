@@ -178,7 +178,10 @@ impl Ordered for Pattern {
             Executor::Machine(machine) => {
                 machine.store.grow(slots);
                 words(rows.select.len(), &self.masks, &mut self.tests);
-                touch(machine.nfa.blank_is_idle, &self.tests, &mut self.touched);
+                // A blank row still ends the ghosts of its key.
+                let has_ghosts = self.timed_out.is_some() && machine.skip != Skip::None;
+                let blank_is_idle = machine.nfa.blank_is_idle && !has_ghosts;
+                touch(blank_is_idle, &self.tests, &mut self.touched);
                 machine.rows(keyed, &self.tests, &self.touched, &mut self.found);
             }
         }
@@ -256,3 +259,6 @@ fn skip(ast: &Ast) -> Skip {
         AfterMatch::SkipToLast(name) => Skip::ToLast(number(name) as u32),
     }
 }
+
+#[cfg(test)]
+mod tests;

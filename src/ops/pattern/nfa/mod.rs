@@ -64,7 +64,7 @@ pub struct Nfa {
     cubes: Vec<Cube>,
     /// When a row may start a partial match, given which tests it may meet.
     starts: Cond,
-    /// Rows that meet no test change no partial match.
+    /// Rows that meet no test start and change no partial match.
     pub blank_is_idle: bool,
     pub has_pending: bool,
 }
@@ -110,7 +110,8 @@ impl Nfa {
         nfa.starts = starts(&flat[start], dynamic);
         nfa.blank_is_idle = (0..drafts.len())
             .filter(|&state| matches!(drafts[state].kind, Kind::Normal | Kind::Pending))
-            .all(|state| is_idle(&flat, state));
+            .all(|state| is_idle(&drafts, &flat, state))
+            && !nfa.may_start(0);
         Ok(nfa)
     }
 
@@ -228,7 +229,7 @@ fn starts(edges: &[Flat], dynamic: u64) -> Cond {
 
 /// Whether a row that meets no test leaves a partial match in this state as it is, or moves it to
 /// states that together have the very same edges, so that passing over the row changes nothing.
-fn is_idle(flat: &[Vec<Flat>], state: usize) -> bool {
+fn is_idle(drafts: &[Draft], flat: &[Vec<Flat>], state: usize) -> bool {
     let blank = |state: usize| -> Option<Vec<usize>> {
         let mut targets = Vec::new();
         for edge in flat[state].iter().filter(|edge| edge.cond.holds(0)) {
@@ -245,6 +246,9 @@ fn is_idle(flat: &[Vec<Flat>], state: usize) -> bool {
     if next == [state] {
         return true;
     }
+    if next.iter().any(|&to| drafts[to].kind != Kind::Normal) {
+        return false;
+    }
     let rests = next.iter().all(|&to| blank(to).is_some_and(|again| again == [to]));
     let mut together: Vec<&Flat> = next.iter().flat_map(|&to| &flat[to]).collect();
     let mut own: Vec<&Flat> = flat[state].iter().collect();
@@ -254,4 +258,4 @@ fn is_idle(flat: &[Vec<Flat>], state: usize) -> bool {
 }
 
 #[cfg(test)]
-mod vectors;
+pub(super) mod vectors;

@@ -5,6 +5,11 @@
 //! With a skip strategy a match is *held* while a partial match that began earlier is open; it is
 //! put out, or pruned, when that one ends.
 //!
+//! Flink lets time pass for a key when the key's next row comes: all partial matches whose time is
+//! over by then are reported together, also those that a match which one of them held back would
+//! have pruned. Here time passes at each deadline, wherever watermarks fall; so what is pruned by
+//! a match that time let go stays as a *ghost* until the key's next row, only to be reported.
+//!
 //! 1. Before a row at t, every deadline up to t has been met; deadlines are met in their order.
 //! 2. A row is kept only if a partial match takes it.
 
@@ -206,6 +211,7 @@ impl Machine {
 
     /// Handles a row of the key at `slot`.
     pub fn row(&mut self, slot: u32, event: Event<'_>, found: &mut Found) {
+        self.store.forget_ghosts(slot);
         self.partials.clear();
         self.partials.extend_from_slice(self.store.partials(slot));
         if self.partials.is_empty() {
@@ -231,7 +237,7 @@ impl Machine {
                     self.store.release(self.ready[i].node);
                 }
             } else {
-                self.skip_matches(slot, event.time, found);
+                self.skip_matches(slot, event.time, false, found);
             }
             self.store.set_partials(slot, &self.next);
             self.arm(slot);
@@ -377,7 +383,9 @@ impl Machine {
             }
             _ => None,
         };
-        if let Some(deadline) = first
+        let ghosts = if self.store.ghosts.is_empty() { None } else { self.store.ghosts.get(&slot) };
+        let ghosts = ghosts.into_iter().flatten().map(|ghost| self.deadline(ghost));
+        if let Some(deadline) = ghosts.chain(first).min()
             && deadline != NO_DEADLINE
         {
             self.store.arm(slot, deadline);
@@ -407,7 +415,8 @@ impl Machine {
                 self.store.release(self.partials[i].node);
             }
         }
-        self.skip_matches(slot, time, found);
+        self.report_ghosts(slot, time, found);
+        self.skip_matches(slot, time, true, found);
         self.store.set_partials(slot, &self.next);
         self.arm(slot);
     }
@@ -422,9 +431,29 @@ impl Machine {
         }
     }
 
+    fn report_ghosts(&mut self, slot: u32, time: Time, found: &mut Found) {
+        let Some(mut ghosts) = self.store.ghosts.remove(&slot) else { return };
+        for ghost in &ghosts {
+            if self.deadline(ghost) <= time {
+                self.report(*ghost, time, found);
+                self.store.release(ghost.node);
+            }
+        }
+        ghosts.retain(|ghost| self.deadline(ghost) > time);
+        if !ghosts.is_empty() {
+            self.store.ghosts.insert(slot, ghosts);
+        }
+    }
+
+    /// Whether a partial match that a match prunes at a deadline is to be kept as a ghost.
+    fn is_ghost(&self, partial: &Partial) -> bool {
+        self.nfa.kinds[partial.state as usize] != Kind::Pending
+            && self.deadline(partial) != NO_DEADLINE
+    }
+
     /// Puts out the matches in `ready`, and those held before, that no earlier partial match in
     /// `next` holds back, and prunes what each of them skips.
-    fn skip_matches(&mut self, slot: u32, time: Time, found: &mut Found) {
+    fn skip_matches(&mut self, slot: u32, time: Time, by_time: bool, found: &mut Found) {
         let mut done = std::mem::take(&mut self.ready);
         if let Some(mut held) = self.store.held.remove(&slot) {
             for &partial in &done {
@@ -441,6 +470,14 @@ impl Machine {
             heap::pop(&mut done);
             if let Some((at, inclusive)) = self.prune_point(first.node) {
                 let below = |p: &Partial| p.seq < at || (inclusive && p.seq == at);
+                if by_time && found.timed_out.is_some() {
+                    for partial in self.next.iter().filter(|p| !p.is_start() && below(p)) {
+                        if self.is_ghost(partial) {
+                            self.store.lock(partial.node);
+                            self.store.ghosts.entry(slot).or_default().push(*partial);
+                        }
+                    }
+                }
                 for list in [&mut self.next, &mut done] {
                     for partial in list.iter().filter(|p| !p.is_start() && below(p)) {
                         self.store.release(partial.node);

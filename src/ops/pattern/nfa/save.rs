@@ -7,6 +7,7 @@
 //! armed: i64    the deadline of the key's timer
 //! partials: u32 then for each, in the heap's order: seq u64 | start i64 | node u32 | state u32
 //! held: u32     as partials
+//! ghosts: u32   as partials
 //! ```
 //! Events and nodes are named by their place here; no node is 0xFFFF_FFFF. Little-endian.
 
@@ -22,11 +23,12 @@ impl Handle for Store {
         }
         let partials = self.partials(slot);
         let held = self.held.get(&slot).map_or(&[][..], |held| &held[..]);
-        if partials.is_empty() && held.is_empty() {
+        let ghosts = self.ghosts.get(&slot).map_or(&[][..], |ghosts| &ghosts[..]);
+        if partials.is_empty() && held.is_empty() && ghosts.is_empty() {
             return;
         }
         let mut nodes: Vec<u32> = Vec::new();
-        for partial in partials.iter().chain(held) {
+        for partial in partials.iter().chain(held).chain(ghosts) {
             let mut at = partial.node;
             while at != NONE {
                 nodes.push(at);
@@ -58,7 +60,7 @@ impl Handle for Store {
             put_u32(out, node.step as usize);
         }
         out.extend_from_slice(&self.armed(slot).to_le_bytes());
-        for list in [partials, held] {
+        for list in [partials, held, ghosts] {
             put_u32(out, list.len());
             for partial in list {
                 out.extend_from_slice(&partial.seq.to_le_bytes());
@@ -126,6 +128,10 @@ impl Store {
         self.set_partials(slot, &partials);
         if !held.is_empty() {
             self.held.insert(slot, held);
+        }
+        let ghosts = self.read_partials(&nodes, from)?;
+        if !ghosts.is_empty() {
+            self.ghosts.insert(slot, ghosts);
         }
         for event in events {
             self.release_event(event);

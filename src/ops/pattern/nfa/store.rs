@@ -139,6 +139,9 @@ pub struct Store {
     stride: usize,
     /// Matches that wait for earlier partial matches, by key; see [`super::run`].
     pub(super) held: BTreeMap<u32, Vec<Partial>>,
+    /// Partial matches that were pruned but may still be reported as timed out; see
+    /// [`super::run`].
+    pub(super) ghosts: BTreeMap<u32, Vec<Partial>>,
     pub(super) next_seq: u64,
     timers: BinaryHeap<Reverse<(Time, u32)>>,
 }
@@ -158,6 +161,7 @@ impl Store {
             stride: layout.stride(),
             layout,
             held: BTreeMap::new(),
+            ghosts: BTreeMap::new(),
             next_seq: 0,
             timers: BinaryHeap::new(),
         }
@@ -423,6 +427,17 @@ impl Store {
         for partial in self.held.remove(&slot).unwrap_or_default() {
             self.release(partial.node);
         }
+        self.forget_ghosts(slot);
+    }
+
+    /// Forgets a key's ghosts.
+    #[inline(always)]
+    pub(super) fn forget_ghosts(&mut self, slot: u32) {
+        if !self.ghosts.is_empty() {
+            for ghost in self.ghosts.remove(&slot).unwrap_or_default() {
+                self.release(ghost.node);
+            }
+        }
     }
 
     /// Kept rows and nodes that are in use: (rows, nodes). O(what was ever in use); for tests.
@@ -443,7 +458,8 @@ impl Store {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        let held: usize = self.held.values().map(|held| held.capacity()).sum();
+        let lists = self.held.values().chain(self.ghosts.values());
+        let held: usize = lists.map(|list| list.capacity()).sum();
         self.lines.capacity() * size_of::<Line>()
             + (self.blocks.capacity() + held) * size_of::<Partial>()
             + self.nodes.capacity() * size_of::<Node>()

@@ -131,7 +131,8 @@ pub(crate) fn batch(events: &[Json]) -> RecordBatch {
 /// Name of a step to the ids that it took.
 type Taken = BTreeMap<String, Vec<i64>>;
 
-pub(crate) fn operator(ast: Ast, texts: &[String]) -> Pattern {
+/// A pattern whose matches show the ids that each step took.
+pub(crate) fn spec(ast: Ast, texts: &[String], timed_out: Option<usize>) -> PatternSpec {
     let (schema, names) = (schema(), ast.names());
     let scope = Scope::of(&schema);
     let conditions = texts
@@ -142,14 +143,13 @@ pub(crate) fn operator(ast: Ast, texts: &[String]) -> Pattern {
     let Ok(select) = compile_match_select(&select, &scope, &names) else {
         panic!("the select compiles");
     };
-    let spec = PatternSpec {
-        conditions: conditions.collect(),
+    PatternSpec {
+        conditions: texts.iter().map(compile).collect(),
         select,
         late: None,
-        timed_out: Some(1),
+        timed_out,
         ast,
-    };
-    Pattern::new(spec, &schema).expect("the automaton is within its limit")
+    }
 }
 
 pub(crate) fn taken(emitted: &[Emitted], names: &[String]) -> Vec<(Time, Taken)> {
@@ -192,7 +192,8 @@ enum Drive {
 fn run(case: &Json, drive: Drive) -> Answer {
     let (ast, texts) = pattern(&case["pattern"]);
     let names = ast.names();
-    let mut operator = operator(ast, &texts);
+    let spec = spec(ast, &texts, Some(1));
+    let mut operator = Pattern::new(spec, &schema()).expect("within the limit");
     let keys = KeyTable::new(&[]);
     let mut out = Outputs::new(&[names.len(), names.len()], 64);
     let events = case["events"].as_array().expect("events");
