@@ -1,1 +1,5 @@
-fn main() {}
+//! The `cutwater` command.
+
+fn main() -> std::process::ExitCode {
+    cutwater::app::main()
+}
