@@ -295,7 +295,10 @@ pub fn nearest<'a>(
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let lower = written.to_lowercase();
-    let limit = (written.chars().count() / 3).max(1);
+    let limit = match written.chars().count() {
+        0 | 1 => 0,
+        len => (len / 3).max(1),
+    };
     candidates
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_lowercase()), known))

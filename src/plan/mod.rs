@@ -56,3 +56,6 @@ pub fn read(input: &Input<'_>) -> Outcome {
     let pipeline = pipeline.filter(|_| !out.has_errors());
     Outcome { pipeline, found: out.sorted(), texts }
 }
+
+#[cfg(test)]
+mod tests;

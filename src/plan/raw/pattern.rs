@@ -178,7 +178,11 @@ impl Read for Step {
             let name = fields.must("name", reader);
             name.map(|name| StepWhat::One { name, condition })
         };
-        let contiguity = fields.maybe("contiguity", reader);
+        // One that cannot be read stands for any, lest it be missed as well.
+        let contiguity = fields.node("contiguity").map(|node| {
+            let read = Spanned::read(node, reader);
+            read.unwrap_or(Spanned::new(Contiguity::FollowedBy, node.span))
+        });
         let times = fields.maybe("times", reader);
         let inner = fields.maybe("inner", reader);
         let optional = fields.maybe("optional", reader);

@@ -6,7 +6,9 @@ use super::tree::{Node, Table, Value};
 use super::units::parse_size;
 use crate::ground::time::parse_duration;
 use crate::plan::code::Code;
-use crate::plan::diagnostic::{Diagnostic, Diagnostics, Span, Spanned, Texts, suggest};
+use crate::plan::diagnostic::{
+    Diagnostic, Diagnostics, Span, Spanned, Texts, nearest, quoted, suggest,
+};
 
 /// What reading needs: the texts, and a place for what is wrong.
 pub struct Reader<'a> {
@@ -319,8 +321,15 @@ impl<'n> Fields<'n> {
                 continue;
             }
             let message = format!("unknown key `{}` in {}", key.value, self.what);
-            let unused = self.known.iter().copied().filter(|known| !self.has(known));
-            let hint = suggest(&key.value, unused, "keys that may stand here");
+            let known = self.known.iter().copied();
+            let hint = match nearest(&key.value, known.clone()) {
+                Some(near) => Some(format!("did you mean `{near}`?")),
+                None => {
+                    let unused: Vec<&str> = known.filter(|known| !self.has(known)).collect();
+                    (!unused.is_empty())
+                        .then(|| format!("keys that may stand here: {}", quoted(&unused)))
+                }
+            };
             reader.out.add(Diagnostic::error(Code::UnknownKey, key.span, message).maybe_hint(hint));
         }
     }
