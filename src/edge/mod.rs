@@ -32,9 +32,7 @@ pub fn open_source(options: &SourceOptions) -> Result<Box<dyn Source>, PortError
         SourceOptions::File(options) => Box::new(file::source::FileSource::open(options)?),
         SourceOptions::Socket(options) => Box::new(socket::SocketSource::open(options)?),
         SourceOptions::Values(options) => Box::new(values::ValuesSource::new(options)),
-        SourceOptions::Generator(options) => {
-            Box::new(generator::GeneratorSource::open(options)?)
-        }
+        SourceOptions::Generator(options) => Box::new(generator::GeneratorSource::open(options)?),
     })
 }
 
@@ -55,9 +53,9 @@ pub fn open_sinks(options: &SinkOptions, shards: usize) -> Result<Vec<Box<dyn Si
         Box::new(sink)
     }
     match options {
-        SinkOptions::File(options) => (0..shards)
-            .map(|shard| file::sink::FileSink::open(options, shard).map(boxed))
-            .collect(),
+        SinkOptions::File(options) => {
+            (0..shards).map(|shard| file::sink::FileSink::open(options, shard).map(boxed)).collect()
+        }
         SinkOptions::Stdout(options) => {
             let sinks = stdout::StdoutSink::open(options, shards)?;
             Ok(sinks.into_iter().map(boxed).collect())

@@ -59,11 +59,7 @@ pub trait Backing: Send + Sync + 'static {
 
 enum Bytes {
     Owned(AlignedVec<16>),
-    Backed {
-        _owner: Arc<dyn Backing>,
-        len: usize,
-        start: NonNull<u8>,
-    },
+    Backed { _owner: Arc<dyn Backing>, len: usize, start: NonNull<u8> },
 }
 
 /// Rows of one schema, immutable. Cheap to move; share it by `Arc`.
@@ -104,35 +100,16 @@ impl RecordBatch {
         // SAFETY: callers have either written the archive (`finish`) or checked it
         // (`from_bytes`), and the buffer is aligned to 16.
         let root = unsafe { rkyv::access_unchecked::<ArchivedRecords>(all) };
-        let (slots, nulls, heap) = (
-            root.slots.as_slice(),
-            root.nulls.as_slice(),
-            root.heap.as_slice(),
-        );
-        let (rows, width) = (
-            root.rows.to_native() as usize,
-            root.width.to_native() as usize,
-        );
+        let (slots, nulls, heap) =
+            (root.slots.as_slice(), root.nulls.as_slice(), root.heap.as_slice());
+        let (rows, width) = (root.rows.to_native() as usize, root.width.to_native() as usize);
         assert_eq!(slots.len(), rows * width, "invariant 1");
-        assert!(
-            nulls.is_empty() || nulls.len() == rows * width.div_ceil(64),
-            "invariant 1"
-        );
+        assert!(nulls.is_empty() || nulls.len() == rows * width.div_ceil(64), "invariant 1");
         let (slots, nulls_len) = (NonNull::from(slots).cast(), nulls.len());
         let (nulls, heap_len) = (NonNull::from(nulls).cast(), heap.len());
         let heap = NonNull::from(heap).cast();
         let null_words = width.div_ceil(64);
-        RecordBatch {
-            bytes,
-            rows,
-            width,
-            null_words,
-            slots,
-            nulls,
-            nulls_len,
-            heap,
-            heap_len,
-        }
+        RecordBatch { bytes, rows, width, null_words, slots, nulls, nulls_len, heap, heap_len }
     }
 
     /// A batch without rows.
@@ -158,28 +135,15 @@ impl RecordBatch {
         }
         let root = rkyv::access::<ArchivedRecords, rkyv::rancor::Error>(all)
             .map_err(|error| malformed(error.to_string()))?;
-        let (rows, width) = (
-            root.rows.to_native() as usize,
-            root.width.to_native() as usize,
-        );
+        let (rows, width) = (root.rows.to_native() as usize, root.width.to_native() as usize);
         if rows.checked_mul(width) != Some(root.slots.len()) {
-            return Err(malformed(format!(
-                "{rows} rows of {width}, {} slots",
-                root.slots.len()
-            )));
+            return Err(malformed(format!("{rows} rows of {width}, {} slots", root.slots.len())));
         }
         if !root.nulls.is_empty() && root.nulls.len() != rows * width.div_ceil(64) {
-            return Err(malformed(format!(
-                "{rows} rows, {} null words",
-                root.nulls.len()
-            )));
+            return Err(malformed(format!("{rows} rows, {} null words", root.nulls.len())));
         }
         let start = NonNull::from(all).cast();
-        Ok(RecordBatch::over(Bytes::Backed {
-            _owner: owner,
-            len,
-            start,
-        }))
+        Ok(RecordBatch::over(Bytes::Backed { _owner: owner, len, start }))
     }
 
     /// Checks a batch from outside against the schema it should have: width, and that every heap
@@ -189,10 +153,7 @@ impl RecordBatch {
     /// [`BatchError::Width`] or [`BatchError::Heap`].
     pub fn check_heap(&self, schema: &Schema) -> Result<(), BatchError> {
         if self.width != schema.width() {
-            return Err(BatchError::Width {
-                expected: schema.width(),
-                found: self.width,
-            });
+            return Err(BatchError::Width { expected: schema.width(), found: self.width });
         }
         for (column, about) in schema.columns.iter().enumerate() {
             if !about.data_type.is_heaped() {
@@ -271,11 +232,7 @@ impl RecordBatch {
     /// One value's slot, `None` for NULL.
     #[inline(always)]
     pub fn get(&self, row: usize, column: usize) -> Option<u64> {
-        if self.is_null(row, column) {
-            None
-        } else {
-            Some(self.row(row)[column])
-        }
+        if self.is_null(row, column) { None } else { Some(self.row(row)[column]) }
     }
 
     /// One STRING, BYTES or ARRAY value's bytes, `None` for NULL.
@@ -307,11 +264,7 @@ impl RecordBatch {
 
 impl std::fmt::Debug for RecordBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "RecordBatch({} rows x {}, {} heap bytes)",
-            self.rows, self.width, self.heap_len
-        )
+        write!(f, "RecordBatch({} rows x {}, {} heap bytes)", self.rows, self.width, self.heap_len)
     }
 }
 
@@ -332,14 +285,7 @@ impl BatchBuilder {
         let mut buffer = AlignedVec::new();
         buffer.reserve(rows * width * 8 + 64);
         let null_words = width.div_ceil(64);
-        BatchBuilder {
-            buffer,
-            nulls: Vec::new(),
-            heap: Vec::new(),
-            width,
-            null_words,
-            rows: 0,
-        }
+        BatchBuilder { buffer, nulls: Vec::new(), heap: Vec::new(), width, null_words, rows: 0 }
     }
 
     /// Takes the memory of a batch that nobody reads any more for the next one.
@@ -453,8 +399,7 @@ impl BatchBuilder {
     /// [`BatchBuilder::slots_mut`], for callers that fill a batch column by column.
     pub fn extend_rows(&mut self, rows: usize) -> usize {
         let at = self.rows * self.width;
-        self.buffer
-            .resize(self.buffer.len() + rows * self.width * 8, 0);
+        self.buffer.resize(self.buffer.len() + rows * self.width * 8, 0);
         self.rows += rows;
         if !self.nulls.is_empty() {
             self.nulls.resize(self.rows * self.null_words, 0);
@@ -599,10 +544,7 @@ mod tests {
     }
 
     fn schema() -> Schema {
-        Schema::new(vec![
-            Column::new("n", DataType::BigInt),
-            Column::new("s", DataType::String),
-        ])
+        Schema::new(vec![Column::new("n", DataType::BigInt), Column::new("s", DataType::String)])
     }
 
     type Row = (Option<i64>, Option<Vec<u8>>);
@@ -618,12 +560,8 @@ mod tests {
     }
 
     fn rows_of(batch: &RecordBatch) -> Vec<Row> {
-        let row = |r| {
-            (
-                batch.get(r, 0).map(|n| n as i64),
-                batch.get_bytes(r, 1).map(|s| s.to_vec()),
-            )
-        };
+        let row =
+            |r| (batch.get(r, 0).map(|n| n as i64), batch.get_bytes(r, 1).map(|s| s.to_vec()));
         (0..batch.rows()).map(row).collect()
     }
 
@@ -703,9 +641,6 @@ mod tests {
         }
         builder.set_null_at(1, 0);
         let batch = builder.finish();
-        assert_eq!(
-            (batch.get(0, 0), batch.get(1, 0), batch.get(2, 0)),
-            (Some(0), None, Some(2))
-        );
+        assert_eq!((batch.get(0, 0), batch.get(1, 0), batch.get(2, 0)), (Some(0), None, Some(2)));
     }
 }

@@ -61,19 +61,11 @@ impl Frame {
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(
-        bytes[at..at + 8]
-            .try_into()
-            .expect("eight bytes were sliced"),
-    )
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes were sliced"))
 }
 
 fn half(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(
-        bytes[at..at + 4]
-            .try_into()
-            .expect("four bytes were sliced"),
-    )
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes were sliced"))
 }
 
 /// The head of a file whose schema is described by `schema`.
@@ -103,19 +95,13 @@ pub fn read_head(file: &[u8]) -> Result<(&str, usize), FrameError> {
     let schema_end = 16 + half(file, 12) as usize;
     let sum_at = schema_end.next_multiple_of(16);
     if file.len() < sum_at + 16 {
-        return Err(FrameError::Short {
-            at: file.len(),
-            missing: sum_at + 16 - file.len(),
-        });
+        return Err(FrameError::Short { at: file.len(), missing: sum_at + 16 - file.len() });
     }
     if xxh3_64(&file[..sum_at]) != word(file, sum_at) {
         return Err(FrameError::Checksum { at: sum_at });
     }
     let schema = std::str::from_utf8(&file[16..schema_end]);
-    Ok((
-        schema.map_err(|_| FrameError::Checksum { at: 16 })?,
-        sum_at + 16,
-    ))
+    Ok((schema.map_err(|_| FrameError::Checksum { at: 16 })?, sum_at + 16))
 }
 
 fn sum(rows: u32, payload: &[u8]) -> u64 {
@@ -148,33 +134,17 @@ pub fn find_frame(file: &[u8], at: usize) -> Result<Option<Frame>, FrameError> {
     }
     if file.len() < at + FRAME_HEAD {
         let missing = at + FRAME_HEAD - file.len();
-        return Err(FrameError::Short {
-            at: file.len(),
-            missing,
-        });
+        return Err(FrameError::Short { at: file.len(), missing });
     }
     if &file[at..at + 4] != FRAME_MAGIC {
         return Err(FrameError::Frame { at });
     }
     let len = usize::try_from(word(file, at + 8)).map_err(|_| FrameError::Frame { at })?;
-    let frame = Frame {
-        at,
-        payload: at + FRAME_HEAD,
-        len,
-        rows: half(file, at + 4) as usize,
-    };
-    let end = frame
-        .payload
-        .checked_add(len)
-        .ok_or(FrameError::Frame { at })?;
-    let end = end
-        .checked_next_multiple_of(16)
-        .ok_or(FrameError::Frame { at })?;
+    let frame = Frame { at, payload: at + FRAME_HEAD, len, rows: half(file, at + 4) as usize };
+    let end = frame.payload.checked_add(len).ok_or(FrameError::Frame { at })?;
+    let end = end.checked_next_multiple_of(16).ok_or(FrameError::Frame { at })?;
     if file.len() < end {
-        return Err(FrameError::Short {
-            at: file.len(),
-            missing: end - file.len(),
-        });
+        return Err(FrameError::Short { at: file.len(), missing: end - file.len() });
     }
     Ok(Some(frame))
 }

@@ -77,28 +77,15 @@ pub enum NotSent<T> {
 pub fn ring<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a ring holds at least one value");
     let shared = Arc::new(Shared {
-        slots: (0..capacity)
-            .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
-            .collect(),
+        slots: (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
         head: Padded(AtomicUsize::new(0)),
         tail: Padded(AtomicUsize::new(0)),
         closed: AtomicBool::new(false),
         sender: AtomicWaker::new(),
         receiver: AtomicWaker::new(),
     });
-    let receiver = Receiver {
-        shared: shared.clone(),
-        head: 0,
-        tail_seen: 0,
-    };
-    (
-        Sender {
-            shared,
-            tail: 0,
-            head_seen: 0,
-        },
-        receiver,
-    )
+    let receiver = Receiver { shared: shared.clone(), head: 0, tail_seen: 0 };
+    (Sender { shared, tail: 0, head_seen: 0 }, receiver)
 }
 
 impl<T> Sender<T> {

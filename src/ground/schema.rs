@@ -30,18 +30,12 @@ pub enum DataType {
 impl DataType {
     /// Whether values may have bytes in the batch's heap.
     pub fn is_heaped(&self) -> bool {
-        matches!(
-            self,
-            DataType::String | DataType::Bytes | DataType::Array(_)
-        )
+        matches!(self, DataType::String | DataType::Bytes | DataType::Array(_))
     }
 
     /// Whether arithmetic is defined on the type.
     pub fn is_numeric(&self) -> bool {
-        matches!(
-            self,
-            DataType::BigInt | DataType::Double | DataType::Decimal { .. }
-        )
+        matches!(self, DataType::BigInt | DataType::Double | DataType::Decimal { .. })
     }
 }
 
@@ -74,12 +68,7 @@ pub struct Column {
 impl Column {
     /// A nullable column that a format finds under its own name.
     pub fn new(name: impl Into<String>, data_type: DataType) -> Column {
-        Column {
-            name: name.into(),
-            data_type,
-            nullable: true,
-            path: Vec::new(),
-        }
+        Column { name: name.into(), data_type, nullable: true, path: Vec::new() }
     }
 
     /// The same column, NULL forbidden.
@@ -131,19 +120,13 @@ mod tests {
 
     #[test]
     fn types_print_as_they_are_written() {
-        let shown = DataType::Array(Box::new(DataType::Decimal {
-            precision: 18,
-            scale: 2,
-        }));
+        let shown = DataType::Array(Box::new(DataType::Decimal { precision: 18, scale: 2 }));
         assert_eq!(shown.to_string(), "ARRAY<DECIMAL(18,2)>");
     }
 
     #[test]
     #[should_panic(expected = "unique")]
     fn two_columns_of_one_name_are_refused() {
-        Schema::new(vec![
-            Column::new("a", DataType::BigInt),
-            Column::new("a", DataType::String),
-        ]);
+        Schema::new(vec![Column::new("a", DataType::BigInt), Column::new("a", DataType::String)]);
     }
 }

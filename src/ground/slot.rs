@@ -54,11 +54,7 @@ pub fn heaped(offset: u32, len: usize) -> u64 {
 /// Length in bytes of a STRING, BYTES or ARRAY slot.
 #[inline(always)]
 pub fn len(slot: u64) -> usize {
-    if is_heaped(slot) {
-        (slot >> 8) as usize & HEAPED_MAX
-    } else {
-        slot as usize & 0xFF
-    }
+    if is_heaped(slot) { (slot >> 8) as usize & HEAPED_MAX } else { slot as usize & 0xFF }
 }
 
 /// Offset into the heap of a slot that [`is_heaped`].
@@ -87,20 +83,12 @@ pub fn bytes<'a>(slot: &'a u64, heap: &'a [u8]) -> &'a [u8] {
 /// input before.
 #[inline(always)]
 pub fn put(text: &[u8], heap: &mut Vec<u8>) -> u64 {
-    if text.len() <= INLINE_MAX {
-        inline(text)
-    } else {
-        put_heaped(text, heap)
-    }
+    if text.len() <= INLINE_MAX { inline(text) } else { put_heaped(text, heap) }
 }
 
 /// As [`put`], for arrays and texts known to be long: always in the heap.
 pub fn put_heaped(text: &[u8], heap: &mut Vec<u8>) -> u64 {
-    assert!(
-        text.len() <= HEAPED_MAX,
-        "a value of {} bytes passed the limit",
-        text.len()
-    );
+    assert!(text.len() <= HEAPED_MAX, "a value of {} bytes passed the limit", text.len());
     let offset = u32::try_from(heap.len()).expect("a batch's heap stays under 4 GiB");
     heap.extend_from_slice(text);
     heaped(offset, text.len())
@@ -109,11 +97,7 @@ pub fn put_heaped(text: &[u8], heap: &mut Vec<u8>) -> u64 {
 /// Copies a heap-typed slot from one heap to another and gives its new slot.
 #[inline(always)]
 pub fn rehome(slot: u64, from: &[u8], to: &mut Vec<u8>) -> u64 {
-    if is_heaped(slot) {
-        put_heaped(bytes(&slot, from), to)
-    } else {
-        slot
-    }
+    if is_heaped(slot) { put_heaped(bytes(&slot, from), to) } else { slot }
 }
 
 /// Reads and builds the array form described at the head of this file.
@@ -137,12 +121,7 @@ pub mod array {
             let count = u32::from_le_bytes(head.try_into().ok()?) as usize;
             let (nulls, rest) = rest.split_at_checked(count.div_ceil(8))?;
             let (slots, heap) = rest.split_at_checked(count.checked_mul(8)?)?;
-            Some(Elements {
-                count,
-                nulls,
-                slots,
-                heap,
-            })
+            Some(Elements { count, nulls, slots, heap })
         }
 
         /// Elements in the array.
@@ -161,9 +140,7 @@ pub mod array {
                 return None;
             }
             let at = &self.slots[8 * i..8 * i + 8];
-            Some(u64::from_le_bytes(
-                at.try_into().expect("eight bytes were sliced"),
-            ))
+            Some(u64::from_le_bytes(at.try_into().expect("eight bytes were sliced")))
         }
     }
 
@@ -221,10 +198,7 @@ pub mod array {
             heap.extend_from_slice(&(self.slots.len() as u32).to_le_bytes());
             for eight in self.nulls.chunks(8) {
                 heap.push(
-                    eight
-                        .iter()
-                        .enumerate()
-                        .fold(0, |bits, (i, &n)| bits | u8::from(n) << i),
+                    eight.iter().enumerate().fold(0, |bits, (i, &n)| bits | u8::from(n) << i),
                 );
             }
             for slot in &self.slots {

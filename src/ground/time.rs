@@ -16,11 +16,7 @@ pub const END: Time = i64::MAX;
 /// The watermark of a source whose largest event time is `max` ([`NEVER`] before any row).
 #[inline(always)]
 pub fn watermark(max: Time, delay_ms: i64) -> Time {
-    if max == NEVER {
-        NEVER
-    } else {
-        max.saturating_sub(delay_ms).saturating_sub(1)
-    }
+    if max == NEVER { NEVER } else { max.saturating_sub(delay_ms).saturating_sub(1) }
 }
 
 /// Start of the window of `size` ms (moved by `offset` ms) that holds `time`.
@@ -36,9 +32,7 @@ pub fn window_start(time: Time, offset: i64, size: i64) -> Time {
 pub fn parse_duration(text: &str) -> Result<i64, String> {
     let hint = "a duration is a number with a unit: \"250ms\", \"5s\", \"10m\", \"1h\" or \"7d\"";
     let digits = text.trim_start_matches(['-', '+']);
-    let at = digits
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(digits.len());
+    let at = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     let (number, unit) = digits.split_at(at);
     if text.len() - digits.len() > 1 {
         return Err(hint.into());
@@ -53,9 +47,7 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
         _ => return Err(hint.into()),
     };
     let number: i64 = number.parse().map_err(|_| hint.to_string())?;
-    let ms = number
-        .checked_mul(factor)
-        .ok_or("the duration is too long to count in ms")?;
+    let ms = number.checked_mul(factor).ok_or("the duration is too long to count in ms")?;
     Ok(if text.starts_with('-') { -ms } else { ms })
 }
 
@@ -64,12 +56,7 @@ pub struct Duration(pub i64);
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [
-            (86_400_000, "d"),
-            (3_600_000, "h"),
-            (60_000, "m"),
-            (1_000, "s"),
-        ];
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
         let found = units.iter().find(|(ms, _)| self.0 != 0 && self.0 % ms == 0);
         let (ms, unit) = found.copied().unwrap_or((1, "ms"));
         write!(f, "{}{unit}", self.0 / ms)
@@ -82,26 +69,12 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_shown() {
-        for (text, ms) in [
-            ("250ms", 250),
-            ("5s", 5_000),
-            ("10m", 600_000),
-            ("-1h", -3_600_000),
-        ] {
+        for (text, ms) in [("250ms", 250), ("5s", 5_000), ("10m", 600_000), ("-1h", -3_600_000)] {
             assert_eq!(parse_duration(text), Ok(ms));
             assert_eq!(Duration(ms).to_string(), text);
         }
         assert_eq!(parse_duration("7d"), Ok(604_800_000));
-        for wrong in [
-            "",
-            "5",
-            "s",
-            "5 s",
-            "--5s",
-            "1.5s",
-            "99999999999999999d",
-            "5w",
-        ] {
+        for wrong in ["", "5", "s", "5 s", "--5s", "1.5s", "99999999999999999d", "5w"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }
