@@ -64,6 +64,14 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let job = job(args);
     let rows = Rows::new(&job.options).context("wrong options")?;
     let target = args.target();
+    let packed = target.output.ends_with(".gz") || target.output.ends_with(".zst");
+    if matches!(target.format, args::Format::Native) && packed {
+        anyhow::bail!(
+            "cannot write {}: native files are mapped as they stand and are not packed; leave the \
+             .gz or .zst off",
+            target.output
+        );
+    }
     let encode_options = EncodeOptions { csv_header: true, ..EncodeOptions::default() };
     let mut encoder = codec::encoder(target.format.codec(), &rows.schema(), &encode_options)?;
     let mut output = Output::create(&target.output)?;

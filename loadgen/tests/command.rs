@@ -50,23 +50,26 @@ fn read(path: &Path) -> Vec<u8> {
 #[test]
 fn equal_arguments_give_equal_bytes_wherever_they_go() {
     let folder = tempfile::tempdir().unwrap();
-    for format in ["json", "csv", "native"] {
+    let folder = folder.path().join("made/on/the/way");
+    for (format, names) in [
+        ("json", &["plain", "packed.gz", "packed.zst"][..]),
+        ("csv", &["plain", "packed.gz", "packed.zst"]),
+        ("native", &["plain"]),
+    ] {
         let args = ["transactions", "--rows", "5k", "--seed", "7", "--format", format];
         let expected = run(&args).stdout;
         assert!(expected.len() > 5_000 * 40);
-        for name in ["plain", "packed.gz", "packed.zst"] {
-            let path = folder.path().join("made/on/the/way").join(name);
+        for name in names {
+            let path = folder.join(name);
             let args = [&args[..], &["-o", path.to_str().unwrap()]].concat();
             assert!(run(&args).stdout.is_empty());
             let first = fs::read(&path).unwrap();
             run(&args);
             assert!(fs::read(&path).unwrap() == first, "{format} {name}");
-            if format != "native" {
-                assert!(read(&path) == expected, "{format} {name}");
-            }
+            let read = if format == "native" { first } else { read(&path) };
+            assert!(read == expected, "{format} {name}");
         }
-        let others: Vec<_> = fs::read_dir(folder.path().join("made/on/the/way")).unwrap().collect();
-        assert_eq!(others.len(), 3, "nothing hidden is left");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3, "nothing hidden is left");
     }
     let other = ["transactions", "--rows", "5k", "--seed", "8"];
     assert!(run(&other).stdout != run(&["transactions", "--rows", "5k", "--seed", "7"]).stdout);
@@ -106,6 +109,8 @@ fn wrong_arguments_and_places_are_named() {
     let below = format!("{path}/file/x");
     fs::write(folder.path().join("file"), "").unwrap();
     check_refused(&["profiles", "-o", &below], 1, &["cannot make the folder"]);
+    let native = ["profiles", "--format", "native", "-o", "a.zst"];
+    check_refused(&native, 1, &["a.zst", "not packed"]);
     check_refused(&["profiles", "-o", "/dev/full"], 1, &["/dev/full", "No space left"]);
 }
 

@@ -355,7 +355,7 @@ mod tests {
                 blocks.push((at, start, content as u64));
                 open = false;
             } else if let Some(last) = last
-                && last.1.len() + content + 1 <= SMALL.block_bytes
+                && last.1.len() + content < SMALL.block_bytes
             {
                 last.1.extend_from_slice(line);
                 last.2 += line.len() as u64;

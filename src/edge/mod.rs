@@ -15,7 +15,7 @@ pub mod values;
 use crate::port::{PortError, Sink, Source};
 
 /// What a source is opened with, by its `type`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum SourceOptions {
     File(file::FileSourceOptions),
     Socket(socket::SocketSourceOptions),

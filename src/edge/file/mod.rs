@@ -12,19 +12,23 @@ pub mod unpack;
 
 use std::path::PathBuf;
 
-use crate::ground::schema::SchemaRef;
+use crate::ground::schema::{Schema, SchemaRef};
+
+/// Says why a native file's schema, as the text in its head, is not the one that is wanted; the
+/// native format's own check.
+pub type SchemaCheck = fn(&str, &Schema) -> Result<(), String>;
 
 /// What files of a source hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Contents {
     /// Lines: JSON, CSV, raw. Plain, gzip or zstd, told by the first bytes of each file.
     Lines,
-    /// Native files, mapped; their schema must be this one.
-    Native { schema: SchemaRef },
+    /// Native files, mapped; their schema must be this one by this check.
+    Native { schema: SchemaRef, check: SchemaCheck },
 }
 
 /// What a `file` source is opened with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct FileSourceOptions {
     /// A file, a folder or a glob; see [`find::files`] for what it stands for.
     pub path: String,

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::edge::file::find::refused;
+use crate::edge::file::unpack::packing;
 use crate::ground::batch::Backing;
 use crate::ground::frame::{self, FrameError};
 use crate::ground::limits::{BLOCK_ROWS, MAPPED_BEHIND_BYTES};
@@ -46,6 +47,12 @@ impl NativeFile {
                 path.display()
             ))
         })?;
+        if let Some(packing) = packing(map.bytes()) {
+            return Err(PortError::Setup(format!(
+                "`{}` is {packing} data; native files are mapped as they stand, so unpack it first",
+                path.display()
+            )));
+        }
         let (schema, next) =
             frame::read_head(map.bytes()).map_err(|error| damaged(path, &error))?;
         schema_fits(schema)
@@ -65,7 +72,7 @@ impl NativeFile {
     ///
     /// # Errors
     /// [`PortError::Data`] where no whole frame stands.
-    pub fn next(&mut self) -> Result<Option<Block>, PortError> {
+    pub fn block(&mut self) -> Result<Option<Block>, PortError> {
         let (start, mut rows) = (self.next, 0);
         loop {
             let found = frame::find_frame(self.map.bytes(), self.next);

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use crate::edge::file::native::NativeFile;
 use crate::edge::file::unpack::Unpacked;
-use crate::edge::file::{Contents, FileSourceOptions, find};
+use crate::edge::file::{Contents, FileSourceOptions, SchemaCheck, find};
 use crate::edge::lines::{LineLimits, Lines};
+use crate::ground::schema::SchemaRef;
 use crate::port::{Block, Next, PortError, Source, Text};
 
 enum Reading {
     Lines { lines: Lines, open: Option<Unpacked> },
-    Native { open: Option<NativeFile>, schema: crate::ground::schema::SchemaRef },
+    Native { open: Option<NativeFile>, schema: SchemaRef, check: SchemaCheck },
 }
 
 /// The source. A pipe in place of a file is read to its end, however long its writer pauses.
@@ -29,21 +30,16 @@ impl FileSource {
     /// # Errors
     /// As [`find::files`]; for native files also what [`NativeFile::open`] says of each.
     pub fn open(options: &FileSourceOptions) -> Result<FileSource, PortError> {
-        FileSource::with_limits(options, LineLimits::default())
-    }
-
-    fn with_limits(
-        options: &FileSourceOptions,
-        limits: LineLimits,
-    ) -> Result<FileSource, PortError> {
         let files = find::files(&options.path)?;
         let reading = match &options.contents {
-            Contents::Lines => Reading::Lines { lines: Lines::new("".into(), limits), open: None },
-            Contents::Native { schema } => {
+            Contents::Lines => {
+                Reading::Lines { lines: Lines::new("".into(), LineLimits::default()), open: None }
+            }
+            Contents::Native { schema, check } => {
                 for file in &files {
-                    NativeFile::open(file, |text| fits(text, schema))?;
+                    NativeFile::open(file, |text| check(text, schema))?;
                 }
-                Reading::Native { open: None, schema: schema.clone() }
+                Reading::Native { open: None, schema: schema.clone(), check: *check }
             }
         };
         Ok(FileSource { files: files.into_iter(), reading })
@@ -63,7 +59,7 @@ impl FileSource {
             }
             Reading::Native { open, .. } => {
                 let Some(file) = open else { return Ok(None) };
-                let block = file.next()?;
+                let block = file.block()?;
                 if block.is_none() {
                     *open = None;
                 }
@@ -71,11 +67,6 @@ impl FileSource {
             }
         }
     }
-}
-
-/// Why a native file's schema is not the source's.
-fn fits(_text: &str, _schema: &crate::ground::schema::Schema) -> Result<(), String> {
-    Ok(())
 }
 
 impl Source for FileSource {
@@ -92,8 +83,8 @@ impl Source for FileSource {
                     lines.restart(path.to_string_lossy().into());
                     *open = Some(Unpacked::open(&path)?);
                 }
-                Reading::Native { open, schema } => {
-                    *open = Some(NativeFile::open(&path, |text| fits(text, schema))?);
+                Reading::Native { open, schema, check } => {
+                    *open = Some(NativeFile::open(&path, |text| check(text, schema))?);
                 }
             }
         }

@@ -157,11 +157,15 @@ fn schema() -> Schema {
 }
 
 fn schema_text() -> String {
-    "TODO".into()
+    "one BIGINT, a".into()
+}
+
+fn check_schema(text: &str, _: &Schema) -> Result<(), String> {
+    if text == schema_text() { Ok(()) } else { Err(format!("it has {text}")) }
 }
 
 fn native_contents() -> Contents {
-    Contents::Native { schema: schema().into() }
+    Contents::Native { schema: schema().into(), check: check_schema }
 }
 
 /// Asserts how the frames (rows, bytes) of a native file are gathered to blocks.
@@ -208,6 +212,10 @@ fn native_files_that_are_none_or_are_cut_are_an_error_with_name_and_place() {
     let at = format!("cut short at byte {}", cut.len());
     check_bad(native_contents(), "a", cut, &[&at]);
     check_bad(native_contents(), "a", b"", &["not a native file"]);
+    check_bad(native_contents(), "a.zst", &zstd(&file), &["zstd data", "unpack it first"]);
+    let mut other = Vec::new();
+    frame::write_head("something else", &mut other);
+    check_bad(native_contents(), "a", &other, &["does not fit: it has something else"]);
     check_bad(native_contents(), "a", b"{\"a\":1}\n{\"a\":1}\n", &["not a native file"]);
 }
 
@@ -258,7 +266,7 @@ fn check_closed(closed: &str, path: &str, words: &[&str]) {
     fs::create_dir(&inner).unwrap();
     fs::write(inner.join("file"), "1\n").unwrap();
     let closed = folder.path().join(closed);
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
     let said = said_without_rights(&folder.path().join(path));
     for word in words {
         assert!(said.contains(word), "`{word}` is not in: {said}");

@@ -60,10 +60,11 @@ impl Unpacked {
             let counted = Counted { file, read: 0 };
             Ok(BufReader::with_capacity(PACKED_BYTES, counted))
         };
-        let stream = if start.starts_with(&[0x1F, 0x8B]) {
+        let packing = packing(&start);
+        let stream = if packing == Some("gzip") {
             let gzip = packed(start).map(|from| Box::new(MultiGzDecoder::new(from)));
             gzip.map(Stream::Gzip)
-        } else if is_zstd(&start) {
+        } else if packing == Some("zstd") {
             packed(start).and_then(zstd::stream::read::Decoder::with_buffer).map(Stream::Zstd)
         } else if let Some(name) = promised(path) {
             return Err(PortError::Data(format!(
@@ -126,9 +127,14 @@ fn position(from: &BufReader<Counted>) -> u64 {
     from.get_ref().read - from.buffer().len() as u64
 }
 
-/// A frame of zstd, or one of its skippable frames.
-fn is_zstd(start: &[u8]) -> bool {
-    matches!(start, [0x28, 0xB5, 0x2F, 0xFD] | [0x50..=0x5F, 0x2A, 0x4D, 0x18])
+/// The compression that a file's first bytes show: a member of gzip, a frame of zstd, or one of
+/// zstd's skippable frames.
+pub fn packing(start: &[u8]) -> Option<&'static str> {
+    match start {
+        [0x1F, 0x8B, ..] => Some("gzip"),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Some("zstd"),
+        _ => None,
+    }
 }
 
 /// The compression that a file's name speaks of.

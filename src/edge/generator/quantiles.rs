@@ -28,7 +28,7 @@ impl Quantiles {
     pub fn value(&self, bits: u32) -> u64 {
         let (cell, within) = ((bits >> 20) as usize, u64::from(bits & 0xF_FFFF));
         let (low, high) = (u64::from(self.table[cell]), u64::from(self.table[cell + 1]));
-        low + ((high - low) * within >> 20)
+        low + (((high - low) * within) >> 20)
     }
 }
 
@@ -39,7 +39,7 @@ fn normal_quantile(share: f64) -> f64 {
         -3.969683028665376e1,
         2.209460984245205e2,
         -2.759285104469687e2,
-        1.383577518672690e2,
+        1.38357751867269e2,
         -3.066479806614716e1,
         2.506628277459239,
     ];

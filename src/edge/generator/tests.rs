@@ -48,7 +48,7 @@ fn matches(rows: &[Row]) -> Vec<Fraud> {
         let five_below = |end: usize, most: i64| {
             end >= 5 && rows[end - 5..end].iter().all(|row| row.amount < most)
         };
-        if five_below(i + 1, 50_00) && last.ts - first(4).ts < 600_000 {
+        if five_below(i + 1, 5_000) && last.ts - first(4).ts < 600_000 {
             found.push(Fraud::RapidSmall);
         }
         if i == 0 {
@@ -57,13 +57,13 @@ fn matches(rows: &[Row]) -> Vec<Fraud> {
         if first(1).country != last.country && last.ts - first(1).ts < 3_600_000 {
             found.push(Fraud::LocationJump);
         }
-        if last.kind != "WITHDRAWAL" || last.amount <= 5_000_00 {
+        if last.kind != "WITHDRAWAL" || last.amount <= 500_000 {
             continue;
         }
         if first(1).kind == "PASSWORD_CHANGE" && last.ts - first(1).ts < 1_800_000 {
             found.push(Fraud::AccountTakeover);
         }
-        if five_below(i, 100_00) && last.ts - first(5).ts < 3_600_000 {
+        if five_below(i, 10_000) && last.ts - first(5).ts < 3_600_000 {
             found.push(Fraud::SmallThenLarge);
         }
     }
@@ -147,7 +147,7 @@ fn shares_and_ranges_are_those_asked_for() {
     let most = *counts.values().max().unwrap() as f64 / rows.len() as f64;
     near(most, 1.0 / 12.09);
     assert!(counts.len() > 30_000, "{} users", counts.len());
-    let spent = |row: &&Row| row.kind != "PASSWORD_CHANGE" && row.amount < 1_000_00;
+    let spent = |row: &&Row| row.kind != "PASSWORD_CHANGE" && row.amount < 100_000;
     let ratio = |row: &Row| row.amount as f64 / workload.profile(row.user).average as f64;
     let usual: Vec<f64> = rows.iter().filter(spent).map(ratio).collect();
     let mean = usual.iter().sum::<f64>() / usual.len() as f64;

@@ -25,8 +25,8 @@ const FRAUD_AT: u64 = 256;
 const FRAUD_STEP: u64 = 16;
 
 /// Amounts are in hundredths.
-const LARGE: u64 = 5_000_00;
-const AVERAGE_MEDIAN: f64 = 50_00.0;
+const LARGE: u64 = 500_000;
+const AVERAGE_MEDIAN: f64 = 5_000.0;
 const AVERAGE_SIGMA: f64 = 0.5;
 /// Amount / average, in 1/1024: log-normal with a mean of about 1.
 const RATIO_MEDIAN: f64 = 0.61 * 1024.0;
@@ -319,7 +319,7 @@ impl Workload {
         let words = Words::of(self.seeds[0], n);
         let merchant = self.merchants.rank(words.get(1));
         let within = (n % STRETCH).wrapping_sub(FRAUD_AT);
-        if within < episode.rows * FRAUD_STEP && within % FRAUD_STEP == 0 {
+        if within < episode.rows * FRAUD_STEP && within.is_multiple_of(FRAUD_STEP) {
             return self.fraud_row(n, within / FRAUD_STEP, merchant, episode);
         }
         let rank = self.users.rank(words.get(0));
@@ -347,9 +347,9 @@ impl Workload {
     #[inline(always)]
     fn amount(&self, kind: usize, profile: &Profile, word: u64) -> u64 {
         let (bits, choice) = (word as u32, word >> 48);
-        let amount = (profile.average * self.ratios.value(bits) >> 10).max(1);
+        let amount = ((profile.average * self.ratios.value(bits)) >> 10).max(1);
         let more = word >> 32 & 0xFFFF;
-        if kind == 2 && choice & 0xFF < LARGE_WITHDRAWAL {
+        if kind == 2 && (choice & 0xFF) < LARGE_WITHDRAWAL {
             return LARGE + 1 + more * 10;
         }
         if choice < SPIKE {
@@ -362,11 +362,11 @@ impl Workload {
     #[inline(always)]
     fn age(&self, word: u64) -> i64 {
         let (options, spread) = (&self.options, word >> 48);
-        let age = if word & 0xFFFF_FFFF < self.late {
+        let age = if (word & 0xFFFF_FFFF) < self.late {
             let beyond = (options.late_by_ms - options.disorder_ms) as u64;
-            options.disorder_ms + 1 + (beyond * spread >> 16) as i64
-        } else if word >> 32 & 0xFFFF < DISORDERED {
-            (options.disorder_ms as u64 * spread >> 16) as i64
+            options.disorder_ms + 1 + ((beyond * spread) >> 16) as i64
+        } else if (word >> 32 & 0xFFFF) < DISORDERED {
+            ((options.disorder_ms as u64 * spread) >> 16) as i64
         } else {
             0
         };
@@ -382,12 +382,12 @@ impl Workload {
         let large = LARGE + 1 + below(word, LARGE).0;
         let last = step + 1 == episode.rows;
         let (kind, amount) = match episode.fraud {
-            Fraud::RapidSmall => (0, small(50_00)),
+            Fraud::RapidSmall => (0, small(5_000)),
             Fraud::LocationJump => (0, small(2 * profile.average)),
             Fraud::AccountTakeover if last => (2, large),
             Fraud::AccountTakeover => (3, 0),
             Fraud::SmallThenLarge if last => (2, large),
-            Fraud::SmallThenLarge => (0, small(100_00)),
+            Fraud::SmallThenLarge => (0, small(10_000)),
         };
         let away = episode.fraud == Fraud::LocationJump && last;
         Transaction {
@@ -408,7 +408,7 @@ fn elsewhere(home: usize, choice: u64, word: u64) -> usize {
         return home;
     }
     let others = COUNTRIES.len() as u64 - 1;
-    (home + 1 + ((word & 0xFFFF) * others >> 16) as usize) % COUNTRIES.len()
+    (home + 1 + (((word & 0xFFFF) * others) >> 16) as usize) % COUNTRIES.len()
 }
 
 /// A bijection of 1..=n that puts neighbours far apart, so that frequent users are no neighbours:
@@ -441,7 +441,7 @@ impl Scatter {
     fn apply(&self, rank: u64) -> u64 {
         let product = rank * self.factor;
         // At most one too few, as the reciprocal is at most one too small in 2^64.
-        let quotient = (u128::from(product) * u128::from(self.reciprocal) >> 64) as u64;
+        let quotient = ((u128::from(product) * u128::from(self.reciprocal)) >> 64) as u64;
         let rest = product - quotient * self.n;
         1 + if rest >= self.n { rest - self.n } else { rest }
     }
