@@ -14,7 +14,10 @@
 //!    wherever batches end. A row put out because a late row came has that row's mark.
 //! 4. All knowledge about a key is in [`crate::state`] handles, which `state` shows.
 
+pub mod accumulate;
+pub mod aggregate;
 pub mod output;
+pub mod window;
 
 use thiserror::Error;
 

@@ -14,7 +14,7 @@ use super::{Handle, LoadError};
 use crate::ground::{prefetch, words::Words};
 
 /// log2 of the lines on the first page.
-const FIRST: u32 = 10;
+const FIRST: u32 = 6;
 
 /// Lines of words by slot, all 0 at first.
 pub struct Lines {
