@@ -58,6 +58,7 @@ pub struct KeyTable {
     free: Vec<u32>,
     live: usize,
     limit: usize,
+    has_nulls: bool,
 }
 
 impl KeyTable {
@@ -88,6 +89,7 @@ impl KeyTable {
             free: Vec::new(),
             live: 0,
             limit: limit.min(KEYS_MAX),
+            has_nulls: false,
         }
     }
 
@@ -193,6 +195,7 @@ impl KeyTable {
         if self.null_slot == NO_SLOT {
             let slot = self.take_slot()?;
             self.nulls[slot as usize] = 1;
+            self.has_nulls = true;
             self.null_slot = slot;
         }
         Ok(self.null_slot)
@@ -258,6 +261,7 @@ impl KeyTable {
         for (place, &column) in columns.iter().enumerate() {
             if batch.is_null(row, column) {
                 self.nulls[slot * words + place / 64] |= 1 << (place % 64);
+                self.has_nulls = true;
                 continue;
             }
             let mut word = batch.row(row)[column];
@@ -431,6 +435,11 @@ impl KeyTable {
     #[inline(always)]
     pub fn nulls(&self, slot: u32) -> &[u64] {
         &self.nulls[slot as usize * self.null_words..][..self.null_words]
+    }
+
+    /// Whether any key ever had a NULL.
+    pub fn has_nulls(&self) -> bool {
+        self.has_nulls
     }
 
     #[inline(always)]
