@@ -17,10 +17,7 @@ use crate::ground::batch::Backing;
 pub enum PortError {
     /// The system refused: what was tried on which path or address, and why.
     #[error("{what}: {source}")]
-    Io {
-        what: String,
-        source: std::io::Error,
-    },
+    Io { what: String, source: std::io::Error },
     /// What stands there is not what it should be.
     #[error("{0}")]
     Data(String),
@@ -67,26 +64,12 @@ impl Text {
 pub enum Block {
     /// Lines of a text format. `origin` names the file or peer; `at` is the byte at which the
     /// text starts in it (uncompressed).
-    Text {
-        text: Text,
-        origin: Arc<str>,
-        at: u64,
-    },
+    Text { text: Text, origin: Arc<str>, at: u64 },
     /// One line that passed the limit, not kept whole: its start, and its length in bytes.
-    TooLong {
-        start: Vec<u8>,
-        len: u64,
-        origin: Arc<str>,
-        at: u64,
-    },
+    TooLong { start: Vec<u8>, len: u64, origin: Arc<str>, at: u64 },
     /// Frames of a native file, mapped: bytes `start..end` of `file`, to be checked and read in
     /// place.
-    Frames {
-        file: Mapped,
-        start: usize,
-        end: usize,
-        origin: Arc<str>,
-    },
+    Frames { file: Mapped, start: usize, end: usize, origin: Arc<str> },
     /// Rows that are made where they are needed: numbers `start..end` of a generator's sequence.
     Numbers { start: u64, end: u64 },
 }

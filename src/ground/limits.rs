@@ -31,3 +31,6 @@ pub const REJECTED_RAW_BYTES: usize = 64 << 10;
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Deepest nesting of an expression.
 pub const EXPR_DEPTH_MAX: usize = 200;
+/// Most operators, keywords and parentheses of an expression (names, numbers and texts are free, so lists of
+/// values may be long): chains of them nest in the tree, and a tree is dropped by recursion.
+pub const EXPR_TOKENS_MAX: usize = 4096;
