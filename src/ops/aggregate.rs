@@ -174,8 +174,7 @@ mod tests {
     fn check(rows: &[(u8, i64)], size: usize) {
         let not_null = |name: &str| Column::new(name, DataType::BigInt).not_null();
         let schema = Schema::new(vec![not_null("k"), not_null("v")]);
-        let columns =
-            [("k", "k"), ("n", "COUNT(*)"), ("s", "SUM(v)"), ("d", "COUNT(DISTINCT v)")];
+        let columns = [("k", "k"), ("n", "COUNT(*)"), ("s", "SUM(v)"), ("d", "COUNT(DISTINCT v)")];
         let columns = columns.map(|(name, text)| (name.to_string(), text.to_string()));
         let (scope, key) = (Scope::of(&schema), ["k".to_string()]);
         let select = compile_aggregates(&columns, Some("n <> 3"), &scope, &key, false).unwrap();
@@ -187,7 +186,8 @@ mod tests {
             rows.iter().for_each(|&(k, v)| builder.push(&[u64::from(k), v as u64]));
             let batch = builder.finish();
             let places: Vec<u32> = (0..rows.len() as u32).collect();
-            let times: Vec<Time> = places.iter().map(|&i| (start * size) as i64 + i as i64).collect();
+            let times: Vec<Time> =
+                places.iter().map(|&i| (start * size) as i64 + i as i64).collect();
             let (mut hashes, mut slots) = (Vec::new(), Vec::new());
             KeyTable::hash(&batch, &places, &[0], &types, &mut hashes);
             keys.resolve(&batch, &places, &[0], &hashes, &mut slots).unwrap();

@@ -46,7 +46,8 @@ impl Layout {
                         row[column] = count;
                     }
                 }
-                Kind::SumInteger { rows } if plain_sums(call, rows, merged, out, first, column) => {}
+                Kind::SumInteger { rows } if plain_sums(call, rows, merged, out, first, column) => {
+                }
                 _ => {
                     for index in 0..merged.slots.len() {
                         let value = finish_call(call, merged, index, &mut out.heap);
