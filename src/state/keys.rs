@@ -59,6 +59,7 @@ pub struct KeyTable {
     free: Vec<u32>,
     live: usize,
     limit: usize,
+    has_nulls: bool,
 }
 
 impl KeyTable {
@@ -89,6 +90,7 @@ impl KeyTable {
             free: Vec::new(),
             live: 0,
             limit: limit.min(KEYS_MAX),
+            has_nulls: false,
         }
     }
 
@@ -232,6 +234,7 @@ impl KeyTable {
         if self.null_slot == NO_SLOT {
             let slot = self.take_slot()?;
             self.nulls[slot as usize] = 1;
+            self.has_nulls = true;
             self.null_slot = slot;
         }
         Ok(self.null_slot)
@@ -297,6 +300,7 @@ impl KeyTable {
         for (place, &column) in columns.iter().enumerate() {
             if batch.is_null(row, column) {
                 self.nulls[slot * words + place / 64] |= 1 << (place % 64);
+                self.has_nulls = true;
                 continue;
             }
             let mut word = batch.row(row)[column];
@@ -470,6 +474,11 @@ impl KeyTable {
     #[inline(always)]
     pub fn nulls(&self, slot: u32) -> &[u64] {
         &self.nulls[slot as usize * self.null_words..][..self.null_words]
+    }
+
+    /// Whether any key ever had a NULL.
+    pub fn has_nulls(&self) -> bool {
+        self.has_nulls
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use super::{Handle, LoadError};
 use crate::ground::{prefetch, words::Words};
 
 /// log2 of the lines on the first page.
-const FIRST: u32 = 10;
+const FIRST: u32 = 6;
 
 /// Lines of words by slot, all 0 at first.
 pub struct Lines {
@@ -41,8 +41,13 @@ impl Lines {
     /// If `words` is 0.
     pub fn new(name: &str, words: usize) -> Lines {
         assert!(words > 0, "a line holds something");
-        let width = if words <= 8 { words.next_power_of_two() } else { words.next_multiple_of(8) };
+        let width = Lines::width_of(words);
         Lines { name: name.to_string(), pages: Vec::new(), used: words, width }
+    }
+
+    /// Words that a line of `words` words takes, padding included (invariant 1).
+    pub fn width_of(words: usize) -> usize {
+        if words <= 8 { words.next_power_of_two() } else { words.next_multiple_of(8) }
     }
 
     /// Makes room for slots below `slots`. O(1) where there is room; existing lines stay in place.

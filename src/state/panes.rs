@@ -195,7 +195,11 @@ impl<V: Value> Handle for Panes<V> {
         for column in held() {
             put_word(column.pane as u64, out);
             let line = column.lines.line(slot);
-            line[..self.words].iter().for_each(|&word| put_word(word, out));
+            for (word, &value) in line[..self.words].iter().enumerate() {
+                // Numbers are this pool's own affair.
+                let value = if self.owned.contains(&word) { value.min(1) } else { value };
+                put_word(value, out);
+            }
             let carry = |word: usize| column.carries.get(&(slot, word as u32));
             put_word((0..self.words).filter(|&w| carry(w).is_some()).count() as u64, out);
             for word in 0..self.words {
