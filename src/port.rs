@@ -10,20 +10,21 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::ground::batch::Backing;
+use crate::ground::batch::{Backing, BatchBuilder, RecordBatch};
 
 /// Why a source or sink stops the run.
 #[derive(Debug, Error)]
 pub enum PortError {
     /// The system refused: what was tried on which path or address, and why.
     #[error("{what}: {source}")]
-    Io {
-        what: String,
-        source: std::io::Error,
-    },
+    Io { what: String, source: std::io::Error },
     /// What stands there is not what it should be.
     #[error("{0}")]
     Data(String),
+    /// A path, address or option that the user has to put right before the run can start; the
+    /// message says what to do.
+    #[error("{0}")]
+    Setup(String),
 }
 
 /// Text of a block: whole lines (the last may lack its newline), padded so that decoders may read
@@ -67,26 +68,12 @@ impl Text {
 pub enum Block {
     /// Lines of a text format. `origin` names the file or peer; `at` is the byte at which the
     /// text starts in it (uncompressed).
-    Text {
-        text: Text,
-        origin: Arc<str>,
-        at: u64,
-    },
+    Text { text: Text, origin: Arc<str>, at: u64 },
     /// One line that passed the limit, not kept whole: its start, and its length in bytes.
-    TooLong {
-        start: Vec<u8>,
-        len: u64,
-        origin: Arc<str>,
-        at: u64,
-    },
+    TooLong { start: Vec<u8>, len: u64, origin: Arc<str>, at: u64 },
     /// Frames of a native file, mapped: bytes `start..end` of `file`, to be checked and read in
     /// place.
-    Frames {
-        file: Mapped,
-        start: usize,
-        end: usize,
-        origin: Arc<str>,
-    },
+    Frames { file: Mapped, start: usize, end: usize, origin: Arc<str> },
     /// Rows that are made where they are needed: numbers `start..end` of a generator's sequence.
     Numbers { start: u64, end: u64 },
 }
@@ -147,4 +134,37 @@ pub trait Sink: Send {
     /// # Errors
     /// [`PortError`] stops the run.
     fn commit(&mut self, epoch: u64) -> Result<(), PortError>;
+}
+
+/// Turns a source's blocks into batches, one block after the other, on the shard that was dealt
+/// them. One for each source and shard.
+pub trait Decode: Send {
+    /// Starts a block; the one before was read to its end.
+    fn start(&mut self, block: Block);
+
+    /// The block's next rows, at most `rows_max` (a batch that is mapped may have more); `None` at
+    /// its end. Wrong rows are added to `rejected` (schema: raw, reason, position). A batch may be
+    /// empty.
+    ///
+    /// # Errors
+    /// [`PortError`] stops the run: the block itself is damaged.
+    fn next(
+        &mut self,
+        rows_max: usize,
+        rejected: &mut BatchBuilder,
+    ) -> Result<Option<RecordBatch>, PortError>;
+
+    /// Takes back a batch that nobody reads any more.
+    fn recycle(&mut self, _batch: RecordBatch) {}
+
+    /// The memory of the text block that was just read to its end, for the reader to fill again.
+    fn take_text(&mut self) -> Option<Text> {
+        None
+    }
+}
+
+/// Turns rows into the bytes of a format.
+pub trait Encode: Send {
+    /// Appends the selected rows of a batch, whole ones.
+    fn encode(&mut self, batch: &RecordBatch, select: &[u32], out: &mut Vec<u8>);
 }

@@ -416,6 +416,37 @@ impl BatchBuilder {
         self.slots_mut()[at] = 0;
     }
 
+    /// The null words of all rows so far, row-major, `ceil(width / 64)` a row. Whoever sets a bit
+    /// sees to it that the slot is 0.
+    pub fn nulls_mut(&mut self) -> &mut [u64] {
+        self.nulls.resize(self.rows * self.null_words, 0);
+        &mut self.nulls
+    }
+
+    /// Keeps of the last `count` rows those that `keep` says, by their place among them.
+    ///
+    /// # Panics
+    /// If there are fewer rows.
+    pub fn retain_last(&mut self, count: usize, keep: impl Fn(usize) -> bool) {
+        let (first, width, words) = (self.rows - count, self.width, self.null_words);
+        let mut kept = first;
+        for row in first..self.rows {
+            if !keep(row - first) {
+                continue;
+            }
+            self.slots_mut().copy_within(row * width..(row + 1) * width, kept * width);
+            if !self.nulls.is_empty() {
+                self.nulls.copy_within(row * words..(row + 1) * words, kept * words);
+            }
+            kept += 1;
+        }
+        self.rows = kept;
+        self.buffer.resize(kept * width * 8, 0);
+        if !self.nulls.is_empty() {
+            self.nulls.truncate(kept * words);
+        }
+    }
+
     /// Takes back the row added last (a wrong one, half decoded). Its heap bytes stay until the
     /// batch is finished unless `heap_len` (the heap's length before the row) is given.
     pub fn pop(&mut self, heap_len: Option<usize>) {
@@ -584,6 +615,21 @@ mod tests {
         let batch = builder.finish();
         assert_eq!(rows_of(&batch), vec![(Some(1), Some(b"one".to_vec()))]);
         assert!(batch.heap().is_empty());
+    }
+
+    #[test]
+    fn of_the_last_rows_some_are_kept_with_their_nulls() {
+        let mut builder = BatchBuilder::new(2, 1);
+        for row in 0..6 {
+            builder.push(&[row, 0]);
+        }
+        builder.nulls_mut()[4] = 2;
+        builder.retain_last(4, |i| i % 2 == 0);
+        let batch = builder.finish();
+        let row = |r| (batch.get(r, 0), batch.get(r, 1));
+        let rows: Vec<_> = (0..batch.rows()).map(row).collect();
+        let all = [(0, Some(0)), (1, Some(0)), (2, Some(0)), (4, None)];
+        assert_eq!(rows, all.map(|(n, other)| (Some(n), other)));
     }
 
     #[test]

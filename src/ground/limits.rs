@@ -34,3 +34,22 @@ pub const EXPR_DEPTH_MAX: usize = 200;
 /// Most rows that wait for their watermark in front of one key's operators on one shard. More
 /// wait only where an input lags far behind another, and then the run stops and says so.
 pub const WAITING_ROWS_MAX: usize = 1 << 27;
+/// Deepest nesting of folders below the path of a file source (a link may lead back up).
+pub const FOLDER_DEPTH_MAX: usize = 64;
+/// Most files that the path of one source may stand for.
+pub const FILES_MAX: usize = 1 << 20;
+/// A mapped file keeps this much behind its reader in the process's memory, in bytes.
+pub const MAPPED_BEHIND_BYTES: usize = 16 << 20;
+/// What a sink collects before it asks the system to write, in bytes.
+pub const SINK_BUFFER_BYTES: usize = 256 << 10;
+/// Longest wait for a peer to take a connection, in ms.
+pub const CONNECT_MS_MAX: u64 = 10_000;
+/// Most operators, keywords and parentheses of an expression (names, numbers and texts are free, so
+/// lists of values may be long): chains nest in the tree, and a tree is dropped by recursion.
+pub const EXPR_TOKENS_MAX: usize = 4096;
+/// Most different conditions (`where`, `until`) of one pattern: one bit each.
+pub const PATTERN_CONDITIONS_MAX: usize = 64;
+/// Most repeats that `times` may ask for.
+pub const PATTERN_TIMES_MAX: i64 = 10_000;
+/// Most states and edges of one pattern's automaton.
+pub const PATTERN_EDGES_MAX: usize = 1 << 20;

@@ -10,14 +10,42 @@
 //! 3. An end that is dropped closes the ring: the consumer still gets what was sent, then `None`;
 //!    the producer gets its value back.
 
-use std::cell::UnsafeCell;
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 
-use atomic_waker::AtomicWaker;
+use cells::{Arc, AtomicBool, AtomicUsize, AtomicWaker, Ordering, UnsafeCell};
+
+/// What the ring is made of. tests/loom compiles this file a second time with loom's cells, which
+/// try every order in which two threads can touch them.
+#[cfg(not(loom))]
+mod cells {
+    pub use atomic_waker::AtomicWaker;
+    pub use std::sync::Arc;
+    pub use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    /// A cell with loom's way of access.
+    pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub fn new(value: T) -> UnsafeCell<T> {
+            UnsafeCell(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
+            access(self.0.get())
+        }
+    }
+}
+
+#[cfg(loom)]
+mod cells {
+    pub use loom::cell::UnsafeCell;
+    pub use loom::future::AtomicWaker;
+    pub use loom::sync::Arc;
+    pub use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+}
 
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -40,11 +68,12 @@ unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        let (head, tail) = (*self.head.0.get_mut(), *self.tail.0.get_mut());
+        let (head, tail) =
+            (self.head.0.load(Ordering::Acquire), self.tail.0.load(Ordering::Acquire));
         let len = self.slots.len();
         for at in head..tail {
             // SAFETY: slots in head..tail hold a value (invariant 1) and nobody else is left.
-            unsafe { self.slots[at % len].get_mut().assume_init_drop() };
+            self.slots[at % len].with_mut(|slot| unsafe { (*slot).assume_init_drop() });
         }
     }
 }
@@ -88,6 +117,16 @@ pub fn ring<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender { shared, tail: 0, head_seen: 0 }, receiver)
 }
 
+#[cfg(not(loom))]
+fn register(waker: &AtomicWaker, context: &std::task::Context<'_>) {
+    waker.register(context.waker());
+}
+
+#[cfg(loom)]
+fn register(waker: &AtomicWaker, context: &std::task::Context<'_>) {
+    waker.register_by_ref(context.waker());
+}
+
 impl<T> Sender<T> {
     /// Sends without waiting.
     ///
@@ -106,7 +145,7 @@ impl<T> Sender<T> {
         }
         let slot = &shared.slots[self.tail % shared.slots.len()];
         // SAFETY: the slot is outside head..tail, so it is empty and the producer's (1, 2).
-        unsafe { (*slot.get()).write(value) };
+        slot.with_mut(|slot| unsafe { (*slot).write(value) });
         self.tail += 1;
         shared.tail.0.store(self.tail, Ordering::Release);
         shared.receiver.wake();
@@ -127,7 +166,7 @@ impl<T> Sender<T> {
                     Err(NotSent::Full(value)) => waiting = Some(value),
                 }
                 if !last {
-                    self.shared.sender.register(context.waker());
+                    register(&self.shared.sender, context);
                 }
             }
             Poll::Pending
@@ -164,7 +203,7 @@ impl<T> Receiver<T> {
         }
         let slot = &shared.slots[self.head % shared.slots.len()];
         // SAFETY: the slot is inside head..tail, so it holds a value, and it is the consumer's.
-        let value = unsafe { (*slot.get()).assume_init_read() };
+        let value = slot.with_mut(|slot| unsafe { (*slot).assume_init_read() });
         self.head += 1;
         shared.head.0.store(self.head, Ordering::Release);
         shared.sender.wake();
@@ -182,7 +221,7 @@ impl<T> Receiver<T> {
             match self.try_receive() {
                 Ok(Some(value)) => return Poll::Ready(Some(value)),
                 Err(()) => return Poll::Ready(None),
-                Ok(None) if !last => self.shared.receiver.register(context.waker()),
+                Ok(None) if !last => register(&self.shared.receiver, context),
                 Ok(None) => {}
             }
         }
@@ -197,7 +236,7 @@ impl<T> Drop for Receiver<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -14,6 +14,8 @@
 //!    wherever batches end. A row put out because a late row came has that row's mark.
 //! 4. All knowledge about a key is in [`crate::state`] handles, which `state` shows.
 
+pub mod accumulate;
+pub mod aggregate;
 pub mod filter;
 pub mod flat_map;
 pub mod kept;
@@ -21,8 +23,11 @@ pub mod lookup;
 pub mod map;
 pub mod order;
 pub mod output;
+pub mod pattern;
 pub mod route;
 pub mod selection;
+pub mod union;
+pub mod window;
 
 use std::ops::Range;
 

@@ -1,0 +1,1 @@
+//! Random expressions against a naive evaluator.

@@ -1,0 +1,88 @@
+//! What a run counts while it goes on: one cell per component and shard, written by its shard
+//! only, read by whoever reports.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use crate::ground::time::{NEVER, Time};
+
+/// A counter with one writer: no read-modify-write, no lock.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Sets the count.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds to the count. Only the writer may.
+    #[inline(always)]
+    pub fn add(&self, value: u64) {
+        self.set(self.get() + value);
+    }
+
+    /// The count.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One component on one shard.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Gauge {
+    /// Rows decoded (source), taken in (transform), written (sink).
+    pub rows_in: Count,
+    /// Rows put out on the main output.
+    pub rows_out: Count,
+    /// Wrong rows of a source.
+    pub rejected: Count,
+    /// Rows behind the watermark, on the late output.
+    pub late: Count,
+    /// Rows that a condition or an unmatched lookup took out.
+    pub filtered: Count,
+    /// Aggregates that did not fit their type.
+    pub overflows: Count,
+    /// Bytes read or written.
+    pub bytes: Count,
+    /// Nanoseconds that the component waited for room behind it: back-pressure.
+    pub waited_ns: Count,
+}
+
+/// All gauges of a run: `components x shards`.
+#[derive(Debug)]
+pub struct Gauges {
+    shards: usize,
+    cells: Vec<Gauge>,
+    /// Watermark of the run's first keyed stage on shard 0, ms; for the progress line.
+    watermark: AtomicI64,
+}
+
+impl Gauges {
+    /// Zeroed gauges.
+    pub fn new(components: usize, shards: usize) -> Gauges {
+        let cells = (0..components * shards).map(|_| Gauge::default()).collect();
+        Gauges { shards, cells, watermark: AtomicI64::new(NEVER) }
+    }
+
+    /// The gauge of a component on a shard.
+    pub fn of(&self, component: usize, shard: usize) -> &Gauge {
+        &self.cells[component * self.shards + shard]
+    }
+
+    /// A figure of a component, summed over the shards.
+    pub fn sum(&self, component: usize, figure: impl Fn(&Gauge) -> &Count) -> u64 {
+        (0..self.shards).map(|shard| figure(self.of(component, shard)).get()).sum()
+    }
+
+    /// Says how far event time has come.
+    pub fn set_watermark(&self, watermark: Time) {
+        self.watermark.store(watermark, Ordering::Relaxed);
+    }
+
+    /// How far event time has come, ms.
+    pub fn watermark(&self) -> Time {
+        self.watermark.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,294 @@
+//! A shard: one graph, one task for each source and each stage that has rings, one for each table.
+//! It calls decode, exchange, feed and stage, and contains none of them.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::exchange::{Ended, Message, Outgoing};
+use super::feed::{Feed, Producer, Step, choose, combined};
+use super::graph::{ShardGraph, SinkNode, Target};
+use super::host::Host;
+use super::reader::Dealt;
+use super::run::{ExchangeAbout, Supervisor};
+use super::source::SourceTask;
+use crate::ground::ring::{Receiver, Sender};
+use crate::ground::time::Time;
+use crate::ops::Rows;
+use crate::port::Text;
+
+/// Something that several tasks wait for: `open` counts what is still missing.
+#[derive(Default)]
+pub struct Gate {
+    open: Cell<usize>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Gate {
+    /// A gate that `missing` calls of [`Gate::arrive`] open.
+    pub fn new(missing: usize) -> Rc<Gate> {
+        Rc::new(Gate { open: Cell::new(missing), waiting: RefCell::default() })
+    }
+
+    /// One of the missing has come.
+    pub fn arrive(&self) {
+        self.open.set(self.open.get().saturating_sub(1));
+        if self.open.get() == 0 {
+            self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Waits until all have come.
+    pub async fn passed(&self) {
+        poll_fn(|context| {
+            if self.open.get() == 0 {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Arrives at a gate when dropped: a task that fails must not leave the others waiting.
+struct Arrival(Rc<Gate>);
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.0.arrive();
+    }
+}
+
+/// The ends of rings that belong to one shard.
+pub struct ShardRings {
+    /// For each source: blocks from its reader, and the way back for their memory.
+    pub blocks: Vec<(Receiver<Dealt>, Sender<Text>)>,
+    /// For each exchange with rings: senders to every shard; empty where it is a call.
+    pub senders: Vec<Vec<Sender<Message>>>,
+    /// For each exchange with rings: receivers from every shard.
+    pub receivers: Vec<Vec<Receiver<Message>>>,
+}
+
+/// Runs a shard to its end and gives back its sinks, prepared for the final epoch, or nothing if
+/// the run failed (the supervisor then knows why).
+pub async fn run_shard<H: Host>(
+    host: H,
+    graph: ShardGraph,
+    rings: ShardRings,
+    about: Arc<[ExchangeAbout]>,
+    supervisor: Arc<Supervisor>,
+) -> Option<Vec<SinkNode>> {
+    let mut graph = graph;
+    let sources = std::mem::take(&mut graph.sources);
+    let waited = sources.iter().filter(|source| source.waited_for).count();
+    let tables = about.iter().filter(|exchange| exchange.table.is_some()).count();
+    let is_split = graph.shards > 1;
+    // On one shard a table's own task fills it; on several the task behind its broadcast does.
+    let gate = Gate::new(if is_split { waited_tables(&about) } else { waited });
+    let graph = Rc::new(RefCell::new(graph));
+    let mut senders: Vec<Option<Vec<Sender<Message>>>> =
+        rings.senders.into_iter().map(Some).collect();
+    let mut receivers: Vec<Option<Vec<Receiver<Message>>>> =
+        rings.receivers.into_iter().map(Some).collect();
+    let stages = graph.borrow().stages.len();
+    let done = Gate::new(sources.len() + stages + tables);
+
+    let outgoing_of = |producer: Producer, senders: &mut Vec<Option<Vec<Sender<Message>>>>| {
+        let mine = about.iter().enumerate().filter(|(_, e)| e.producer == producer && !e.direct);
+        let taken = mine.map(|(i, _)| (i, senders[i].take().expect("one producer an exchange")));
+        Outgoing { exchanges: taken.collect() }
+    };
+    for (index, (node, (blocks, used))) in sources.into_iter().zip(rings.blocks).enumerate() {
+        let direct = direct_of(&about, Producer::Source(index));
+        let outgoing = outgoing_of(Producer::Source(index), &mut senders);
+        let arrival = (node.waited_for && !is_split).then(|| Arrival(gate.clone()));
+        let task = SourceTask {
+            host: host.clone(),
+            graph: graph.clone(),
+            node,
+            blocks,
+            used,
+            outgoing,
+            direct,
+            gate: gate.clone(),
+        };
+        watch(&host, &supervisor, Arrival(done.clone()), async move {
+            let ended = task.run().await;
+            drop(arrival);
+            ended
+        });
+    }
+    for (at, exchange) in about.iter().enumerate() {
+        let Some(table) = exchange.table else {
+            continue;
+        };
+        let rings = receivers[at].take().expect("one consumer an exchange");
+        let feed = Feed::new(exchange.producer, rings);
+        let arrival = table.waited_for.then(|| Arrival(gate.clone()));
+        let graph = graph.clone();
+        watch(&host, &supervisor, Arrival(done.clone()), async move {
+            let ended = fill_table(graph, table.node, feed).await;
+            drop(arrival);
+            ended
+        });
+    }
+    for stage in 0..stages {
+        let mine = about.iter().enumerate().filter(|(_, exchange)| {
+            !exchange.direct && exchange.table.is_none() && exchange.stage == stage
+        });
+        let feeds: Vec<Feed> = mine
+            .map(|(at, exchange)| {
+                let rings = receivers[at].take().expect("one consumer an exchange");
+                Feed::new(exchange.producer, rings)
+            })
+            .collect();
+        let outgoing = outgoing_of(Producer::Stage(stage), &mut senders);
+        if feeds.is_empty() {
+            // All its rows come by calls; what is behind it is told by who calls.
+            debug_assert!(outgoing.exchanges.is_empty(), "a called stage calls what is behind");
+            done.arrive();
+            continue;
+        }
+        let task = StageTask { host: host.clone(), graph: graph.clone(), stage, feeds, outgoing };
+        watch(&host, &supervisor, Arrival(done.clone()), task.run());
+    }
+    done.passed().await;
+    if supervisor.has_failed() {
+        return None;
+    }
+    let flushed = graph.borrow_mut().flush_sinks();
+    if let Err(error) = flushed {
+        supervisor.fail(error);
+        return None;
+    }
+    let sinks = std::mem::take(&mut graph.borrow_mut().sinks);
+    Some(sinks)
+}
+
+fn waited_tables(about: &[ExchangeAbout]) -> usize {
+    about.iter().filter(|exchange| exchange.table.is_some_and(|table| table.waited_for)).count()
+}
+
+fn direct_of(about: &[ExchangeAbout], producer: Producer) -> Vec<usize> {
+    let mine = about.iter().enumerate();
+    mine.filter(|(_, e)| e.producer == producer && e.direct).map(|(i, _)| i).collect()
+}
+
+/// Starts a task and tells the supervisor if it fails.
+fn watch<H: Host>(
+    host: &H,
+    supervisor: &Arc<Supervisor>,
+    arrival: Arrival,
+    task: impl Future<Output = Result<(), Ended>> + 'static,
+) {
+    let supervisor = supervisor.clone();
+    host.spawn(async move {
+        match task.await {
+            Ok(()) => {}
+            Err(Ended::Failed(error)) => supervisor.fail(error),
+            Err(Ended::Aborted) => supervisor.abort(),
+        }
+        drop(arrival);
+    });
+}
+
+async fn fill_table(
+    graph: Rc<RefCell<ShardGraph>>,
+    node: usize,
+    mut feed: Feed,
+) -> Result<(), Ended> {
+    loop {
+        match feed.next().await? {
+            Step::Rows(parcel) => {
+                let end = parcel.first + parcel.times.len();
+                let select: Vec<u32> = (parcel.first as u32..end as u32).collect();
+                let rows = Rows {
+                    records: &parcel.records,
+                    select: &select,
+                    times: &parcel.times,
+                    marks: &parcel.marks,
+                };
+                graph.borrow_mut().push(&[Target::Node { node, input: 1 }], &rows)?;
+            }
+            Step::BlockEnd => {}
+            Step::Done => return Ok(()),
+        }
+    }
+}
+
+struct StageTask<H> {
+    host: H,
+    graph: Rc<RefCell<ShardGraph>>,
+    stage: usize,
+    feeds: Vec<Feed>,
+    outgoing: Outgoing,
+}
+
+impl<H: Host> StageTask<H> {
+    async fn run(mut self) -> Result<(), Ended> {
+        let component = self.graph.borrow().stages[self.stage].component();
+        let direct: Vec<usize> = {
+            let graph = self.graph.borrow();
+            let behind = graph.stages[self.stage].exchanges.iter().copied();
+            behind.filter(|&at| graph.exchanges[at].is_direct()).collect()
+        };
+        debug_assert!(direct.is_empty(), "a stage with rings has rings behind");
+        let mut finished = true;
+        while let Some(at) = choose(&mut self.feeds) {
+            self.block(at, component).await?;
+            if let Some(whole) = self.feeds[at].done {
+                finished &= whole;
+            }
+            let mark = combined(&self.feeds);
+            let idle = self.feeds.iter().all(|feed| feed.idle && feed.done.is_none());
+            {
+                let mut graph = self.graph.borrow_mut();
+                graph.stage_watermark(self.stage, mark)?;
+                if self.stage == 0 && graph.shard == 0 {
+                    graph.gauges.set_watermark(mark);
+                }
+                if idle {
+                    graph.flush_sinks()?;
+                }
+                graph.flush_prompt_sinks()?;
+            }
+            self.outgoing.end_block(&self.graph, &self.host, component, mark, idle).await?;
+            self.host.yield_now().await;
+        }
+        self.outgoing.end(&self.graph, &self.host, component, finished).await
+    }
+
+    /// Takes one block of a feed.
+    async fn block(&mut self, at: usize, component: usize) -> Result<(), Ended> {
+        let bound = {
+            let others = self
+                .feeds
+                .iter()
+                .enumerate()
+                .filter(|&(i, feed)| i != at && !(feed.idle && feed.done.is_none()));
+            others.map(|(_, feed)| feed.carry).min()
+        };
+        let mut marks: Vec<Time> = Vec::new();
+        let mut select: Vec<u32> = Vec::new();
+        loop {
+            let step = self.feeds[at].next().await?;
+            let carry = self.feeds[at].carry;
+            let Step::Rows(parcel) = step else { return Ok(()) };
+            marks.clear();
+            let bound = bound.unwrap_or(Time::MAX);
+            let floor = self.graph.borrow().stages[self.stage].reached();
+            marks.extend(parcel.marks.iter().map(|&m| m.max(carry).min(bound).max(floor)));
+            select.clear();
+            let end = parcel.first + parcel.times.len();
+            select.extend(parcel.first as u32..end as u32);
+            let (records, times) = (&*parcel.records, &parcel.times[..]);
+            let rows = Rows { records, select: &select, times, marks: &marks };
+            let hashes = Some(&parcel.hashes[..]);
+            self.graph.borrow_mut().stage_rows(self.stage, parcel.input, &rows, hashes)?;
+            self.outgoing.send_staged(&self.graph, &self.host, component).await?;
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A source's task on one shard: blocks in, decoded batches with their times and marks out.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::RunError;
+use super::exchange::{Ended, Outgoing};
+use super::graph::{EmitWatermark, EventTime, ShardGraph, SourceNode, Target};
+use super::host::Host;
+use super::reader::Dealt;
+use super::shard::Gate;
+use crate::ground::batch::{BatchBuilder, RecordBatch};
+use crate::ground::ring::{Receiver, Sender};
+use crate::ground::slot;
+use crate::ground::time::{END, NEVER, Time, watermark};
+use crate::ops::Rows;
+use crate::port::Text;
+
+/// Columns of the `rejected` output: raw, reason, position.
+pub const REJECTED_WIDTH: usize = 3;
+
+/// What a source's task works with.
+pub struct SourceTask<H> {
+    pub host: H,
+    pub graph: Rc<RefCell<ShardGraph>>,
+    pub node: SourceNode,
+    pub blocks: Receiver<Dealt>,
+    /// Back to the reader: memory of text blocks.
+    pub used: Sender<Text>,
+    pub outgoing: Outgoing,
+    /// Exchanges behind the source that are calls.
+    pub direct: Vec<usize>,
+    /// Open while tables are being read.
+    pub gate: Rc<Gate>,
+}
+
+/// Times, marks and the like of the batch under way; kept for their memory.
+#[derive(Default)]
+struct Scratch {
+    select: Vec<u32>,
+    times: Vec<Time>,
+    marks: Vec<Time>,
+    mask: Vec<u64>,
+}
+
+/// Largest event time so far, and what of it the watermark already knows.
+struct Clocked {
+    max: Time,
+    emitted: Time,
+    emitted_at_ms: i64,
+}
+
+impl<H: Host> SourceTask<H> {
+    /// Runs to the source's end.
+    ///
+    /// # Errors
+    /// [`Ended`]: the source's or an operator's error, or somebody else's.
+    pub async fn run(mut self) -> Result<(), Ended> {
+        if !self.node.waited_for {
+            self.gate.passed().await;
+        }
+        let mut scratch = Scratch::default();
+        let mut rejected = BatchBuilder::new(REJECTED_WIDTH, 0);
+        let start_ms = self.host.now_ms();
+        let mut clock = Clocked { max: NEVER, emitted: NEVER, emitted_at_ms: start_ms };
+        let is_direct = !self.direct.is_empty();
+        loop {
+            let dealt = self.blocks.receive().await.ok_or(Ended::Aborted)?;
+            if !is_direct {
+                // Marks are the block's own: what came before it is added where it is merged.
+                clock = Clocked { max: NEVER, emitted: NEVER, ..clock };
+            }
+            let mut idle_now = false;
+            match dealt {
+                Dealt::Block(block) => {
+                    self.node.decode.start(block);
+                    while self.batch(&mut clock, &mut scratch, &mut rejected)? {
+                        let component = self.node.component;
+                        self.outgoing.send_staged(&self.graph, &self.host, component).await?;
+                    }
+                    if let Some(text) = self.node.decode.take_text() {
+                        // A full or closed ring only means that the reader allocates anew.
+                        let _ = self.used.try_send(text);
+                    }
+                }
+                Dealt::Nothing { idle } => {
+                    idle_now = idle;
+                    self.graph.borrow_mut().flush_sinks()?;
+                }
+                Dealt::End { finished } => return self.end(&clock, finished).await,
+            }
+            let mark = self.mark(&mut clock);
+            self.graph.borrow_mut().advance(&self.direct, mark)?;
+            let component = self.node.component;
+            self.outgoing.end_block(&self.graph, &self.host, component, mark, idle_now).await?;
+            self.graph.borrow_mut().flush_prompt_sinks()?;
+            self.host.yield_now().await;
+        }
+    }
+
+    async fn end(&mut self, clock: &Clocked, finished: bool) -> Result<(), Ended> {
+        let mark = if finished { END } else { clock.emitted };
+        self.graph.borrow_mut().advance(&self.direct, mark)?;
+        let component = self.node.component;
+        self.outgoing.end(&self.graph, &self.host, component, finished).await
+    }
+
+    /// The watermark at the end of a block.
+    fn mark(&self, clock: &mut Clocked) -> Time {
+        let now_ms = self.host.now_ms();
+        match self.node.emit {
+            EmitWatermark::Every(period) if now_ms - clock.emitted_at_ms < period as i64 => {}
+            EmitWatermark::Every(_) => {
+                clock.emitted_at_ms = now_ms;
+                clock.emitted = watermark(clock.max, self.node.delay_ms);
+            }
+            _ => clock.emitted = watermark(clock.max, self.node.delay_ms),
+        }
+        clock.emitted
+    }
+
+    /// Decodes and pushes one batch; false at the block's end.
+    fn batch(
+        &mut self,
+        clock: &mut Clocked,
+        scratch: &mut Scratch,
+        rejected: &mut BatchBuilder,
+    ) -> Result<bool, RunError> {
+        let (rows_max, shard) = {
+            let graph = self.graph.borrow();
+            (graph.batch_rows, graph.shard)
+        };
+        let next = self.node.decode.next(rows_max, rejected);
+        let next = next.map_err(|error| RunError::of(&self.node.name, error))?;
+        let gauges = self.graph.borrow().gauges.clone();
+        let gauge = gauges.of(self.node.component, shard);
+        if let Some(batch) = &next {
+            let step = if self.node.row_by_row { 1 } else { rows_max };
+            let mut from = 0;
+            while from < batch.rows() {
+                let to = (from + step).min(batch.rows());
+                self.stamp(batch, from, to, clock, scratch, rejected);
+                gauge.rows_in.add(scratch.select.len() as u64);
+                let (select, times, marks) = (&scratch.select, &scratch.times, &scratch.marks);
+                let rows = Rows { records: batch, select, times, marks };
+                let mut graph = self.graph.borrow_mut();
+                graph.push(&self.node.targets, &rows)?;
+                if !self.direct.is_empty() {
+                    drop(graph);
+                    let mark = self.mark(clock);
+                    self.graph.borrow_mut().advance(&self.direct, mark)?;
+                }
+                from = to;
+            }
+        }
+        if rejected.rows() > 0 {
+            gauge.rejected.add(rejected.rows() as u64);
+            gauge.rows_in.add(rejected.rows() as u64);
+            let batch = rejected.finish();
+            self.push_rejected(&batch, clock.emitted)?;
+        }
+        let more = next.is_some();
+        if let Some(batch) = next {
+            self.node.decode.recycle(batch);
+        }
+        Ok(more)
+    }
+
+    fn push_rejected(&mut self, batch: &RecordBatch, mark: Time) -> Result<(), RunError> {
+        let targets: &[Target] = &self.node.rejected;
+        let select: Vec<u32> = (0..batch.rows() as u32).collect();
+        let (times, marks) = (vec![0; batch.rows()], vec![mark; batch.rows()]);
+        let rows = Rows { records: batch, select: &select, times: &times, marks: &marks };
+        self.graph.borrow_mut().push(targets, &rows)
+    }
+
+    /// Fills in times and marks of rows `from..to`; rows without an event time are rejected.
+    fn stamp(
+        &self,
+        batch: &RecordBatch,
+        from: usize,
+        to: usize,
+        clock: &mut Clocked,
+        scratch: &mut Scratch,
+        rejected: &mut BatchBuilder,
+    ) {
+        let Scratch { select, times, marks, mask } = scratch;
+        select.clear();
+        times.clear();
+        marks.clear();
+        select.extend(from as u32..to as u32);
+        match self.node.event_time {
+            EventTime::Column(column) => {
+                if batch.has_nulls() {
+                    select.retain(|&row| {
+                        let here = !batch.is_null(row as usize, column);
+                        if !here {
+                            reject_timeless(row, rejected);
+                        }
+                        here
+                    });
+                }
+                let (slots, width) = (batch.slots(), batch.width());
+                times.extend(select.iter().map(|&row| slots[row as usize * width + column] as i64));
+            }
+            EventTime::Clock => times.resize(select.len(), self.host.now_ms()),
+            EventTime::None => times.resize(select.len(), 0),
+        }
+        let delay = self.node.delay_ms;
+        match &self.node.emit {
+            _ if self.node.event_time == EventTime::None => marks.resize(times.len(), NEVER),
+            EmitWatermark::PerEvent => {
+                let mut max = clock.max;
+                marks.extend(times.iter().map(|&time| {
+                    let mark = watermark(max, delay);
+                    max = max.max(time);
+                    mark
+                }));
+                clock.max = max;
+            }
+            EmitWatermark::PerBatch => {
+                marks.resize(times.len(), watermark(clock.max, delay));
+                clock.max = times.iter().fold(clock.max, |max, &time| max.max(time));
+            }
+            EmitWatermark::Every(_) => {
+                marks.resize(times.len(), clock.emitted);
+                clock.max = times.iter().fold(clock.max, |max, &time| max.max(time));
+            }
+            EmitWatermark::Punctuated(program) => {
+                program.clone().mask(batch, select, mask);
+                for (i, &time) in times.iter().enumerate() {
+                    marks.push(watermark(clock.max, delay));
+                    if crate::ground::bits::get(mask, i) {
+                        clock.max = clock.max.max(time);
+                    }
+                }
+            }
+        }
+        clock.emitted = match self.node.emit {
+            EmitWatermark::PerEvent | EmitWatermark::Punctuated(_) => watermark(clock.max, delay),
+            _ => clock.emitted,
+        };
+    }
+}
+
+fn reject_timeless(row: u32, rejected: &mut BatchBuilder) {
+    let reason = slot::put(b"the event time is NULL", &mut rejected.heap);
+    let position = slot::put(format!("row {row} of a batch").as_bytes(), &mut rejected.heap);
+    rejected.push_nulls(&[0, reason, position], &[1]);
+}

@@ -1,0 +1,160 @@
+//! Running aggregates: for every row its key's aggregates so far, an upsert by key.
+//!
+//! 1. The rows put out are in the order of the rows that caused them, with their times and marks,
+//!    whatever the batches: rows are taken together only as long as no key comes twice.
+//!
+//! Putting out once per period (`emit`) will take rows without the merge and scan what was touched.
+
+use crate::expr::aggregate::AggregateSelect;
+use crate::ground::time::Time;
+use crate::ops::accumulate::{Arguments, Batch, Emitter, Input, Layout, Merged, Object};
+use crate::ops::output::Outputs;
+use crate::ops::{Keyed, KeyedRows, Ledger, OpError};
+use crate::state::Handle;
+use crate::state::distinct::Distinct;
+use crate::state::keys::KeyTable;
+use crate::state::panes::Panes;
+use crate::state::touched::Touched;
+
+/// The only pane: all time.
+const ALL: i64 = 0;
+
+/// The operator: `type = "aggregate"`.
+pub struct Aggregate {
+    arguments: Arguments,
+    core: Core,
+}
+
+struct Core {
+    layout: Layout,
+    panes: Panes<Object>,
+    distinct: Vec<(usize, Distinct)>,
+    emitter: Emitter,
+    ledger: Ledger,
+    /// Keys of the rows being taken together.
+    together: Touched,
+    rows: Vec<u32>,
+    merged: Merged,
+    counts: Vec<Vec<u64>>,
+    times: Vec<Time>,
+    marks: Vec<Time>,
+}
+
+impl Aggregate {
+    /// Aggregates of a `select` that was compiled without bounds.
+    pub fn new(select: &AggregateSelect) -> Aggregate {
+        let layout = Layout::new(&select.calls);
+        let set = |(i, (call, of))| {
+            let mut set = Distinct::new(&format!("distinct_{i}"), &of, 1, 1, false);
+            set.advance(ALL, ALL, ALL);
+            (call, set)
+        };
+        let distinct: Vec<_> = layout.distinct().into_iter().enumerate().map(set).collect();
+        let core = Core {
+            panes: Panes::new("all", layout.words(), layout.owned()),
+            layout,
+            counts: vec![Vec::new(); distinct.len()],
+            distinct,
+            emitter: Emitter::new(select, false),
+            ledger: Ledger::default(),
+            together: Touched::default(),
+            rows: Vec::new(),
+            merged: Merged::default(),
+            times: Vec::new(),
+            marks: Vec::new(),
+        };
+        Aggregate { arguments: Arguments::new(&select.calls), core }
+    }
+}
+
+impl Keyed for Aggregate {
+    fn rows(
+        &mut self,
+        _input: usize,
+        rows: &KeyedRows<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        let (core, count) = (&mut self.core, rows.slots.len());
+        core.ledger.rows_in += count as u64;
+        core.panes.reserve(rows.keys.len());
+        core.distinct.iter_mut().for_each(|(_, set)| set.reserve(rows.keys.len()));
+        core.together.reserve(rows.keys.len());
+        let inputs = self.arguments.eval(rows.rows.records, rows.rows.select);
+        let mut start = 0;
+        while start < count {
+            let mut end = start;
+            while end < count && !core.together.get(rows.slots[end]) {
+                core.together.set(rows.slots[end]);
+                end += 1;
+            }
+            core.together.clear();
+            core.take(rows, &inputs, start..end, out);
+            start = end;
+        }
+        core.panes.numbered += count as u64;
+        Ok(())
+    }
+
+    fn watermark(
+        &mut self,
+        _watermark: Time,
+        _keys: &KeyTable,
+        _out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        Ok(())
+    }
+
+    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
+        visit("all", &mut self.core.panes);
+        for (i, (_, set)) in self.core.distinct.iter_mut().enumerate() {
+            visit(&format!("distinct_{i}"), set);
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.core.ledger
+    }
+}
+
+impl Core {
+    /// Takes rows of different keys and puts one row out for each.
+    fn take(
+        &mut self,
+        rows: &KeyedRows<'_>,
+        inputs: &[Input<'_>],
+        range: std::ops::Range<usize>,
+        out: &mut Outputs,
+    ) {
+        self.rows.clear();
+        self.rows.extend(range.start as u32..range.end as u32);
+        let index = self.panes.column(ALL);
+        let first = self.panes.numbered + 1;
+        let (column, pool) = self.panes.column_mut(index);
+        let batch = Batch { rows: &self.rows, slots: rows.slots, first };
+        self.layout.update(inputs, batch, column, pool);
+        for (call, set) in &mut self.distinct {
+            let Input { values, heap, live, .. } = inputs[*call];
+            set.observe(&self.rows, rows.slots, values, heap, live, ALL);
+        }
+        self.merged.clear(&self.layout);
+        let columns = self.panes.columns();
+        for &slot in &rows.slots[range.clone()] {
+            let (block, bit) = (slot as usize / 64, 1 << (slot % 64));
+            self.layout.merge(block, bit, columns.iter(), &self.panes.pool, &mut self.merged);
+        }
+        for ((_, set), counts) in self.distinct.iter().zip(&mut self.counts) {
+            set.counts(&self.merged.slots, counts);
+        }
+        let (port, merged) = (&mut out.ports[0], &mut self.merged);
+        self.ledger.overflows +=
+            self.emitter.emit(&self.layout, merged, &self.counts, rows.keys, (0, 0), port);
+        let (times, marks) = (&rows.rows.times[range.clone()], &rows.rows.marks[range]);
+        self.times.clear();
+        self.marks.clear();
+        for &line in &self.emitter.selected {
+            self.times.push(times[line as usize]);
+            self.marks.push(marks[line as usize]);
+        }
+        port.stamp_each(&self.times, &self.marks);
+    }
+}

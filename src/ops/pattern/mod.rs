@@ -1,0 +1,258 @@
+//! `pattern`: finds sequences of rows of one key, in event-time order, as Flink CEP does.
+//!
+//! ```text
+//! ast -> check -> nfa (compile: states and edges; run: partial matches by key)   any pattern
+//!              -> strict (a bit set and a ring by key)      strictly contiguous, of fixed length
+//! rows -> every test over the whole batch, one bit a row -> the keys that the row may change
+//! ```
+//!
+//! 1. Outputs: matches (port 0); rows that came late; partial matches that `within` ended, with
+//!    the columns of the matches.
+//! 2. A match has the time of the row (or deadline) that made it go out, and the mark before.
+//! 3. A key's line is touched only by rows that may start or change a partial match of it.
+
+pub mod ast;
+pub mod check;
+pub mod nfa;
+mod reader;
+pub mod refs;
+pub mod select;
+pub mod strict;
+pub mod texts;
+
+use crate::expr::{Condition, MatchSelect, StepRef};
+use crate::ground::bits;
+use crate::ground::schema::Schema;
+use crate::ground::time::Time;
+use crate::ops::output::Outputs;
+use crate::ops::{KeyedRows, Ledger, OpError, Ordered};
+use crate::state::Handle;
+use crate::state::keys::KeyTable;
+use ast::{AfterMatch, Ast};
+use nfa::run::{Found, Machine, Skip, Tests};
+use nfa::store::{Layout, Store};
+use nfa::{Nfa, TooLarge};
+use refs::Ref;
+use select::Selector;
+use strict::{Positions, Strict};
+
+/// All that the operator is made from.
+pub struct PatternSpec {
+    /// A pattern that [`check::check`] passed.
+    pub ast: Ast,
+    /// Its `where` and `until`, each text once.
+    pub conditions: Vec<Condition>,
+    pub select: MatchSelect,
+    /// Port for late rows, if anybody reads them.
+    pub late: Option<usize>,
+    /// Port for partial matches that `within` ended, if anybody reads them.
+    pub timed_out: Option<usize>,
+}
+
+enum Executor {
+    Machine(Box<Machine>),
+    Strict(Box<Strict>),
+}
+
+/// The operator; see the module's head.
+pub struct Pattern {
+    executor: Executor,
+    found: Found,
+    late: Option<usize>,
+    timed_out: Option<usize>,
+    /// Columns of the input that may have bytes in the heap.
+    heaped: Vec<usize>,
+    ledger: Ledger,
+    /// The rows that meet each test as far as it reads only the row.
+    masks: Vec<Vec<u64>>,
+    tests: Vec<u64>,
+    touched: Vec<u32>,
+}
+
+impl Pattern {
+    /// The operator for rows of `event`.
+    ///
+    /// # Errors
+    /// [`TooLarge`].
+    pub fn new(spec: PatternSpec, event: &Schema) -> Result<Pattern, TooLarge> {
+        Pattern::with(spec, event, false)
+    }
+
+    /// The operator, without the short cut for strict patterns if `only_nfa`.
+    fn with(spec: PatternSpec, event: &Schema, only_nfa: bool) -> Result<Pattern, TooLarge> {
+        let (mut dynamic, dynamic_len) = (0, spec.conditions.len());
+        for (i, condition) in spec.conditions.iter().enumerate() {
+            dynamic |= u64::from(condition.rest.is_some()) << i;
+        }
+        let refs_of = |condition: &Condition| -> Vec<StepRef> {
+            condition.rest.as_ref().map_or(Vec::new(), |rest| rest.refs.clone())
+        };
+        let in_tests = spec.conditions.iter().flat_map(refs_of);
+        let all = in_tests.chain(spec.select.refs.iter().cloned());
+        let columns = all.filter_map(|of| of.argument).collect();
+        let layout = Layout::new(columns, event);
+        let place = |column| layout.place(column);
+        let bind = |condition: &Condition| {
+            refs_of(condition).iter().map(|of| Ref::new(of, event, place)).collect()
+        };
+        let tests = Tests {
+            refs: spec.conditions.iter().map(bind).collect(),
+            conditions: spec.conditions,
+            dynamic,
+        };
+        let found = Found {
+            matches: Selector::new(&spec.select, event, place),
+            timed_out: spec.timed_out.map(|_| Selector::new(&spec.select, event, place)),
+        };
+        let strict = Positions::of(&spec.ast).filter(|_| spec.timed_out.is_none() && !only_nfa);
+        let strict = match strict {
+            Some(positions) => Strict::new(positions, tests, layout.clone()),
+            None => Err(tests),
+        };
+        let executor = match strict {
+            Ok(strict) => Executor::Strict(Box::new(strict)),
+            Err(tests) => {
+                let nfa = Nfa::new(&spec.ast, dynamic)?;
+                let (store, skip) = (Store::new(layout.clone()), skip(&spec.ast));
+                let machine = Machine::new(nfa, store, tests, spec.ast.within, skip);
+                Executor::Machine(Box::new(machine))
+            }
+        };
+        Ok(Pattern {
+            masks: vec![Vec::new(); dynamic_len],
+            executor,
+            found,
+            late: spec.late,
+            timed_out: spec.timed_out,
+            heaped: (0..event.width())
+                .filter(|&column| event.columns[column].data_type.is_heaped())
+                .collect(),
+            ledger: Ledger::default(),
+            tests: Vec::new(),
+            touched: Vec::new(),
+        })
+    }
+
+    /// Evaluates every test over the whole batch, as far as it reads only the row.
+    fn test(&mut self, rows: &crate::ops::Rows<'_>) {
+        let len = rows.select.len();
+        let tests = match &mut self.executor {
+            Executor::Machine(machine) => &mut machine.tests,
+            Executor::Strict(strict) => &mut strict.tests,
+        };
+        for (condition, mask) in tests.conditions.iter_mut().zip(&mut self.masks) {
+            match &mut condition.row {
+                Some(program) => program.mask(rows.records, rows.select, mask),
+                None => {
+                    mask.clear();
+                    mask.resize(bits::words(len), !0);
+                    if let Some(last) = mask.last_mut() {
+                        *last &= bits::tail(len);
+                    }
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, out: &mut Outputs) {
+        self.found.matches.flush(&mut out.ports[0]);
+        if let (Some(port), Some(selector)) = (self.timed_out, &mut self.found.timed_out) {
+            selector.flush(&mut out.ports[port]);
+        }
+    }
+}
+
+impl Ordered for Pattern {
+    fn ordered(&mut self, keyed: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError> {
+        let rows = &keyed.rows;
+        let len = rows.select.len();
+        self.ledger.rows_in += len as u64;
+        let slots = keyed.slots.iter().copied().max().map_or(0, |max| max as usize + 1);
+        self.test(rows);
+        match &mut self.executor {
+            Executor::Strict(strict) => {
+                strict.rings.grow(slots);
+                let (batch, found) = (rows.records, &mut self.found.matches);
+                strict.rows(batch, rows.select, rows.times, keyed.slots, &self.masks, found);
+            }
+            Executor::Machine(machine) => {
+                machine.store.grow(slots);
+                words(rows.select.len(), &self.masks, &mut self.tests);
+                touch(machine.nfa.blank_is_idle, &self.tests, &mut self.touched);
+                machine.rows(keyed, &self.tests, &self.touched, &mut self.found);
+            }
+        }
+        self.flush(out);
+        Ok(())
+    }
+
+    fn late(&mut self, keyed: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError> {
+        let rows = &keyed.rows;
+        self.ledger.rows_in += rows.select.len() as u64;
+        self.ledger.late += rows.select.len() as u64;
+        if let Some(port) = self.late {
+            let port = &mut out.ports[port];
+            for &row in rows.select {
+                port.builder.push_row_of(rows.records, row as usize, &self.heaped);
+            }
+            port.stamp_each(rows.times, rows.marks);
+        }
+        Ok(())
+    }
+
+    fn watermark(
+        &mut self,
+        watermark: Time,
+        _keys: &KeyTable,
+        out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        if let Executor::Machine(machine) = &mut self.executor
+            && machine.store.next_deadline() <= watermark
+        {
+            machine.advance_to(watermark, &mut self.found);
+            self.flush(out);
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
+        match &mut self.executor {
+            Executor::Machine(machine) => visit("partial matches", &mut machine.store),
+            Executor::Strict(strict) => visit("prefixes", &mut strict.rings),
+        }
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+}
+
+/// One word a row: the tests that it meets.
+fn words(len: usize, masks: &[Vec<u64>], words: &mut Vec<u64>) {
+    words.clear();
+    words.resize(len, 0);
+    for (i, mask) in masks.iter().enumerate() {
+        bits::for_each(mask, |row| words[row] |= 1 << i);
+    }
+}
+
+/// The rows that may change a partial match.
+fn touch(blank_is_idle: bool, tests: &[u64], touched: &mut Vec<u32>) {
+    touched.clear();
+    let all = 0..tests.len() as u32;
+    touched.extend(all.filter(|&i| !blank_is_idle || tests[i as usize] != 0));
+}
+
+/// The skip strategy with its step's number. A step that does not exist (refused before) or
+/// takes nothing skips nothing.
+fn skip(ast: &Ast) -> Skip {
+    let names = ast.names();
+    let number = |name: &String| names.iter().position(|other| other == name).unwrap_or(usize::MAX);
+    match &ast.after_match {
+        AfterMatch::NoSkip => Skip::None,
+        AfterMatch::SkipToNext => Skip::ToNext,
+        AfterMatch::SkipPastLastEvent => Skip::PastLast,
+        AfterMatch::SkipToFirst(name) => Skip::ToFirst(number(name) as u32),
+        AfterMatch::SkipToLast(name) => Skip::ToLast(number(name) as u32),
+    }
+}

@@ -1,0 +1,171 @@
+//! `pattern`: the steps as the operator's tree, each condition compiled once, and what the
+//! operator refuses marked at the key that is wrong.
+
+use std::sync::Arc;
+
+use super::expr::{not_empty, report};
+use super::settings::{Sign, millis};
+use super::transform::{Made, made};
+use crate::expr::{Condition, Scope, compile_match_select};
+use crate::ground::schema::{Column, DataType, SchemaRef};
+use crate::ops::pattern::ast::{self, Ast};
+use crate::ops::pattern::check::{Refusal, check};
+use crate::plan::code::Code;
+use crate::plan::diagnostic::{Diagnostic, Diagnostics, Span};
+use crate::plan::graph::{PatternEmit, PatternPlan, TransformKind};
+use crate::plan::raw::pattern::{
+    AfterMatch, Contiguity, Inner, Pattern, Step, StepWhat, Times, Within,
+};
+use crate::plan::raw::text::Text;
+
+/// `type = "pattern"`.
+pub fn pattern(input: &SchemaRef, pattern: &Pattern, out: &mut Diagnostics) -> Option<Made> {
+    let mut texts: Vec<&Text> = Vec::new();
+    let steps = pattern.steps.value.iter().map(|step| tree(step, &mut texts)).collect();
+    let within = within(pattern.within.as_ref(), out);
+    let after_match = after_match(pattern);
+    let ast = Ast { steps, within: within.unwrap_or_default(), after_match };
+    let refused = check(&ast, texts.len());
+    let is_good = refused.is_ok();
+    for refusal in refused.err().unwrap_or_default() {
+        let span = place(pattern, &refusal);
+        let wrong = Diagnostic::error(Code::BadPattern, span, refusal.reason);
+        out.add(wrong.maybe_hint(refusal.hint));
+    }
+    let (scope, names) = (Scope::of(input), ast.names());
+    let conditions: Vec<Option<Condition>> = texts
+        .iter()
+        .map(|text| match Condition::compile(&text.value, &scope, &names) {
+            Ok(condition) => Some(condition),
+            Err(error) => {
+                report(text, error, out);
+                None
+            }
+        })
+        .collect();
+    not_empty(&pattern.select, out)?;
+    let entries = pattern.select.entries.iter();
+    let columns: Vec<(String, String)> =
+        entries.map(|(name, text)| (name.value.clone(), text.value.clone())).collect();
+    let select = match compile_match_select(&columns, &scope, &names) {
+        Ok(select) => Some(select),
+        Err(errors) => {
+            for (at, error) in errors {
+                report(&pattern.select.entries[at].1, error, out);
+            }
+            None
+        }
+    };
+    let conditions: Vec<Condition> = conditions.into_iter().collect::<Option<_>>()?;
+    let select = select.filter(|_| is_good && within.is_some())?;
+    let emit = pattern.emit.as_ref().map_or(PatternEmit::Final, |emit| emit.value);
+    let matches = Arc::new(select.finish.schema());
+    let main = match emit {
+        PatternEmit::Final => matches.clone(),
+        PatternEmit::Eager => {
+            let about = [("match_id", DataType::BigInt), ("status", DataType::String)];
+            let column = |(name, of)| (Column::new(name, of).not_null(), pattern.select.span);
+            super::schema::extended(&matches, about.map(column), out)?
+        }
+    };
+    let plan = PatternPlan { ast, conditions, select, emit };
+    made(TransformKind::Pattern(Box::new(plan)), [main, input.clone(), matches])
+}
+
+fn within(within: Option<&Within>, out: &mut Diagnostics) -> Option<ast::Within> {
+    Some(match within {
+        None => ast::Within::Unbounded,
+        Some(Within::Whole(ms)) => {
+            ast::Within::FirstAndLast(millis("within", ms, Sign::NotNegative, out)?)
+        }
+        Some(Within::BetweenEvents(ms)) => {
+            ast::Within::PreviousAndCurrent(millis("between_events", ms, Sign::NotNegative, out)?)
+        }
+    })
+}
+
+fn after_match(pattern: &Pattern) -> ast::AfterMatch {
+    match pattern.after_match.as_ref().map(|after| &after.value) {
+        None | Some(AfterMatch::NoSkip) => ast::AfterMatch::NoSkip,
+        Some(AfterMatch::SkipToNext) => ast::AfterMatch::SkipToNext,
+        Some(AfterMatch::SkipPastLastEvent) => ast::AfterMatch::SkipPastLastEvent,
+        Some(AfterMatch::SkipToFirst(step)) => ast::AfterMatch::SkipToFirst(step.clone()),
+        Some(AfterMatch::SkipToLast(step)) => ast::AfterMatch::SkipToLast(step.clone()),
+    }
+}
+
+/// A step as the operator has it; its conditions go to `texts`, equal ones once.
+fn tree<'p>(step: &'p Step, texts: &mut Vec<&'p Text>) -> ast::Step {
+    let mut place = |text: &'p Text| {
+        texts.iter().position(|known| known.value == text.value).unwrap_or_else(|| {
+            texts.push(text);
+            texts.len() - 1
+        })
+    };
+    let until = step.until.as_ref().map(&mut place);
+    let (name, condition, group) = match &step.what {
+        StepWhat::One { name, condition } => {
+            (Some(name.value.clone()), condition.as_ref().map(&mut place), None)
+        }
+        StepWhat::Group(steps) => {
+            (None, None, Some(steps.iter().map(|step| tree(step, texts)).collect()))
+        }
+    };
+    ast::Step {
+        name,
+        condition,
+        group,
+        contiguity: step.contiguity.as_ref().map(|given| match given.value {
+            Contiguity::Next => ast::Contiguity::Next,
+            Contiguity::FollowedBy => ast::Contiguity::FollowedBy,
+            Contiguity::FollowedByAny => ast::Contiguity::FollowedByAny,
+            Contiguity::NotNext => ast::Contiguity::NotNext,
+            Contiguity::NotFollowedBy => ast::Contiguity::NotFollowedBy,
+        }),
+        times: step.times.as_ref().map(|times| match times.value {
+            Times::Exactly(n) => ast::Times { min: n, max: Some(n) },
+            // Without `min` the step is taken once at least, as Flink's times(1, max).
+            Times::Range { min, max } => ast::Times { min: min.unwrap_or(1), max },
+        }),
+        inner: step.inner.as_ref().map(|given| match given.value {
+            Inner::Relaxed => ast::Inner::Relaxed,
+            Inner::Consecutive => ast::Inner::Consecutive,
+            Inner::AllowCombinations => ast::Inner::AllowCombinations,
+        }),
+        optional: step.optional.as_ref().is_some_and(|given| given.value),
+        greedy: step.greedy.as_ref().is_some_and(|given| given.value),
+        until,
+    }
+}
+
+/// Where the key that a refusal names is written.
+fn place(pattern: &Pattern, refusal: &Refusal) -> Span {
+    let mut steps = &pattern.steps.value;
+    let mut found: Option<&Step> = None;
+    for &at in &refusal.path {
+        let Some(step) = steps.get(at) else { break };
+        found = Some(step);
+        if let StepWhat::Group(inner) = &step.what {
+            steps = inner;
+        }
+    }
+    let Some(step) = found else {
+        return match refusal.key {
+            "after_match" => pattern.after_match.as_ref().map(|given| given.span),
+            _ => None,
+        }
+        .unwrap_or(pattern.steps.span);
+    };
+    let key = match (refusal.key, &step.what) {
+        ("contiguity", _) => step.contiguity.as_ref().map(|given| given.span),
+        ("times", _) => step.times.as_ref().map(|given| given.span),
+        ("inner", _) => step.inner.as_ref().map(|given| given.span),
+        ("optional", _) => step.optional.as_ref().map(|given| given.span),
+        ("greedy", _) => step.greedy.as_ref().map(|given| given.span),
+        ("until", _) => step.until.as_ref().map(|given| given.span),
+        ("name", StepWhat::One { name, .. }) => Some(name.span),
+        ("where", StepWhat::One { condition, .. }) => condition.as_ref().map(|text| text.span),
+        _ => None,
+    };
+    key.unwrap_or(step.span)
+}

@@ -1,0 +1,115 @@
+//! From a checked transform to its operator.
+
+use super::graph::{
+    LookupSpec, PatternPlan, TransformKind, TransformPlan, Unmatched, WindowKind, WindowSpec,
+};
+use crate::flow::RunError;
+use crate::flow::graph::NodeOperator;
+use crate::ground::schema::Schema;
+use crate::ops::aggregate::Aggregate;
+use crate::ops::filter::Filter;
+use crate::ops::flat_map::FlatMap;
+use crate::ops::lookup::{self, Lookup, On};
+use crate::ops::map::Map;
+use crate::ops::pattern::{Pattern, PatternSpec};
+use crate::ops::route::Route;
+use crate::ops::union::Union;
+use crate::ops::window::{Spec, sliding::Sliding};
+use crate::ops::{Keyed, Ordered};
+
+/// An operator of a keyed stage, by how it wants its rows.
+pub enum KeyedKind {
+    /// As they arrive.
+    Plain(Box<dyn Keyed>),
+    /// In event-time order.
+    Ordered(Box<dyn Ordered>),
+}
+
+fn unbuilt(plan: &TransformPlan) -> RunError {
+    RunError::of(&plan.name, format!("`{}` cannot be run in this way", plan.kind.word()))
+}
+
+/// The operator of a transform without keyed state.
+///
+/// # Errors
+/// [`RunError`] if the transform is none.
+pub fn stateless(plan: &TransformPlan) -> Result<NodeOperator, RunError> {
+    let input = &plan.input_schemas[0];
+    let all = || (0..input.width()).collect::<Vec<usize>>();
+    Ok(match &plan.kind {
+        TransformKind::Filter(spec) => {
+            NodeOperator::choosing(Filter::new(input, spec.condition.clone()), 1)
+        }
+        TransformKind::Route(spec) => {
+            let outputs = plan.outputs.len();
+            NodeOperator::choosing(Route::new(input, spec.conditions.clone()), outputs)
+        }
+        TransformKind::Union => NodeOperator::choosing(Union::new(input), 1),
+        TransformKind::Map(spec) => NodeOperator::making(Map::new(spec.select.clone())),
+        TransformKind::FlatMap(spec) => {
+            NodeOperator::making(FlatMap::new(input, all(), spec.each.clone()))
+        }
+        TransformKind::Lookup(spec) => NodeOperator::making(lookup_of(spec, input, all())),
+        _ => return Err(unbuilt(plan)),
+    })
+}
+
+fn lookup_of(spec: &LookupSpec, input: &Schema, keep: Vec<usize>) -> Lookup {
+    let on = On {
+        input: spec.on.iter().map(|pair| pair.0).collect(),
+        table: spec.on.iter().map(|pair| pair.1).collect(),
+    };
+    let unmatched = match spec.unmatched {
+        Unmatched::Keep => lookup::Unmatched::Keep,
+        Unmatched::Drop => lookup::Unmatched::Drop,
+        Unmatched::Route => lookup::Unmatched::Route,
+    };
+    Lookup::new(input, keep, on, spec.add.clone(), unmatched)
+}
+
+/// The operator of a keyed transform, for rows of `input`.
+///
+/// # Errors
+/// [`RunError`] if the transform is none, or its figures are out of the operator's range.
+pub fn keyed(plan: &TransformPlan, input: &Schema) -> Result<KeyedKind, RunError> {
+    let refused = |reason: String| RunError::of(&plan.name, reason);
+    Ok(match &plan.kind {
+        TransformKind::Window(spec) => {
+            let windows = window_of(spec).ok_or_else(|| unbuilt(plan))?;
+            let operator = Sliding::new(windows, &spec.select, input).map_err(refused)?;
+            KeyedKind::Plain(Box::new(operator))
+        }
+        TransformKind::Aggregate(spec) => KeyedKind::Plain(Box::new(Aggregate::new(&spec.select))),
+        TransformKind::Pattern(spec) => {
+            let operator = Pattern::new(pattern_of(plan, spec), input);
+            KeyedKind::Ordered(Box::new(operator.map_err(|error| refused(error.to_string()))?))
+        }
+        _ => return Err(unbuilt(plan)),
+    })
+}
+
+fn window_of(spec: &WindowSpec) -> Option<Spec> {
+    let lateness = spec.allowed_lateness_ms;
+    match spec.kind {
+        WindowKind::Tumbling { size_ms, offset_ms } => {
+            Some(Spec { size: size_ms, slide: size_ms, offset: offset_ms, lateness })
+        }
+        WindowKind::Sliding { size_ms, slide_ms, offset_ms } => {
+            Some(Spec { size: size_ms, slide: slide_ms, offset: offset_ms, lateness })
+        }
+        WindowKind::Session { .. } | WindowKind::Count { .. } | WindowKind::Cumulative { .. } => {
+            None
+        }
+    }
+}
+
+fn pattern_of(plan: &TransformPlan, spec: &PatternPlan) -> PatternSpec {
+    let read = |name: &str| plan.outputs.iter().position(|out| out.name == name && out.is_read);
+    PatternSpec {
+        ast: spec.ast.clone(),
+        conditions: spec.conditions.clone(),
+        select: spec.select.clone(),
+        late: read("late"),
+        timed_out: read("timed_out"),
+    }
+}
