@@ -225,3 +225,6 @@ pub trait Keyed {
     /// Rows in, late and so on, so far.
     fn ledger(&self) -> Ledger;
 }
+
+#[cfg(test)]
+mod tests;
