@@ -11,8 +11,12 @@
 //! `ground` (data and arithmetic) · `store`, `expr`, `codec`, `port` · `state` · `ops` · `flow`
 //! and `edge` · `plan` · `app`. docs/architecture.md says what each one holds and what it does not.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests"))]
+
+#[allow(clippy::disallowed_methods, reason = "the command has a clock, threads and an environment")]
 pub mod app;
 pub mod codec;
+#[allow(clippy::disallowed_methods, reason = "connectors wait, on threads of their own")]
 pub mod edge;
 pub mod expr;
 pub mod flow;

@@ -130,8 +130,8 @@ pub trait Stateless {
     fn ledger(&self) -> Ledger;
 }
 
-/// An operator behind the ordering stage: it sees the rows of its keys in event-time order, ties as they
-/// arrived, each before the watermark that lets it through is told.
+/// An operator behind the ordering stage: it sees the rows of its keys in event-time order, ties as
+/// they arrived, each before the watermark that lets it through is told.
 pub trait Ordered {
     /// Takes a stretch of the sequence that the stage gives: rows in event-time order, and between
     /// them, where they came, late ones (those of `time <= mark`). Marks never fall; all rows up
@@ -225,3 +225,6 @@ pub trait Keyed {
     /// Rows in, late and so on, so far.
     fn ledger(&self) -> Ledger;
 }
+
+#[cfg(test)]
+mod tests;
