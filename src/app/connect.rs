@@ -165,7 +165,10 @@ fn source_of(plan: &SourcePlan) -> SourceOptions {
         _ => SourceOptions::File(FileSourceOptions {
             path: path_of(&text("path")),
             contents: match plan.format {
-                Some(Format::Native) => Contents::Native { schema: plan.schema.clone() },
+                Some(Format::Native) => Contents::Native {
+                    schema: plan.schema.clone(),
+                    check: codec::native::check_schema,
+                },
                 _ => Contents::Lines,
             },
         }),

@@ -18,6 +18,7 @@ pub mod scan;
 pub mod schema;
 pub mod slot;
 pub mod time;
+pub mod wide;
 pub mod words;
 
 #[cfg(not(target_endian = "little"))]

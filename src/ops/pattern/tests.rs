@@ -49,10 +49,7 @@ fn rows(keys: u32) -> impl Strategy<Value = Vec<(u32, Json)>> {
 
 fn name(steps: Vec<Step>) -> Vec<Step> {
     let names = ["a", "b", "c", "d", "e"];
-    let with = |(step, name): (Step, &str)| Step {
-        name: Some(name.to_string()),
-        ..step
-    };
+    let with = |(step, name): (Step, &str)| Step { name: Some(name.to_string()), ..step };
     let mut steps: Vec<Step> = steps.into_iter().zip(names).map(with).collect();
     if let Some(first) = steps.first_mut() {
         first.contiguity = None;
@@ -69,19 +66,17 @@ fn within() -> impl Strategy<Value = Within> {
 }
 
 fn strict_ast() -> impl Strategy<Value = Ast> {
-    let step = (proptest::option::weighted(0.9, 0..TEXTS.len()), 1..4i64).prop_map(|(test, n)| Step {
-        condition: test,
-        contiguity: Some(Contiguity::Next),
-        times: (n > 1).then_some(Times { min: n, max: Some(n) }),
-        inner: (n > 1).then_some(Inner::Consecutive),
-        ..Step::default()
-    });
+    let step =
+        (proptest::option::weighted(0.9, 0..TEXTS.len()), 1..4i64).prop_map(|(test, n)| Step {
+            condition: test,
+            contiguity: Some(Contiguity::Next),
+            times: (n > 1).then_some(Times { min: n, max: Some(n) }),
+            inner: (n > 1).then_some(Inner::Consecutive),
+            ..Step::default()
+        });
     let skip = prop_oneof![Just(AfterMatch::NoSkip), Just(AfterMatch::SkipPastLastEvent)];
-    (proptest::collection::vec(step, 1..4), within(), skip).prop_map(|(steps, within, after_match)| Ast {
-        steps: name(steps),
-        within,
-        after_match,
-    })
+    (proptest::collection::vec(step, 1..4), within(), skip)
+        .prop_map(|(steps, within, after_match)| Ast { steps: name(steps), within, after_match })
 }
 
 fn times() -> impl Strategy<Value = Option<Times>> {
@@ -99,22 +94,23 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => Just(Contiguity::FollowedByAny), 1 => Just(Contiguity::NotNext),
         1 => Just(Contiguity::NotFollowedBy),
     ];
-    let inner = prop_oneof![
-        Just(Inner::Relaxed), Just(Inner::Consecutive), Just(Inner::AllowCombinations)
-    ];
+    let inner =
+        prop_oneof![Just(Inner::Relaxed), Just(Inner::Consecutive), Just(Inner::AllowCombinations)];
     let test = proptest::option::weighted(0.9, 0..TEXTS.len());
-    (test, contiguity, times(), inner, any::<bool>()).prop_map(|(test, contiguity, times, inner, optional)| {
-        let plain = contiguity.is_not();
-        let times = times.filter(|_| !plain);
-        Step {
-            condition: test,
-            contiguity: Some(contiguity),
-            times,
-            inner: times.map(|_| inner),
-            optional: optional && !plain,
-            ..Step::default()
-        }
-    })
+    (test, contiguity, times(), inner, any::<bool>()).prop_map(
+        |(test, contiguity, times, inner, optional)| {
+            let plain = contiguity.is_not();
+            let times = times.filter(|_| !plain);
+            Step {
+                condition: test,
+                contiguity: Some(contiguity),
+                times,
+                inner: times.map(|_| inner),
+                optional: optional && !plain,
+                ..Step::default()
+            }
+        },
+    )
 }
 
 fn any_ast() -> impl Strategy<Value = Ast> {
@@ -135,11 +131,7 @@ fn any_ast() -> impl Strategy<Value = Ast> {
                 (steps[i].times, steps[i].inner, steps[i].optional) = (None, None, false);
             }
         }
-        Ast {
-            steps,
-            within,
-            after_match: AfterMatch::NoSkip,
-        }
+        Ast { steps, within, after_match: AfterMatch::NoSkip }
     })
 }
 
@@ -152,7 +144,13 @@ type Found = Vec<(Time, Time, String)>;
 
 /// Runs rows through the operator, in batches that end before the places in `cuts`; after each,
 /// every key's state goes out and in again if `saved`.
-fn run(mut operator: Pattern, names: &[String], rows: &[(u32, Json)], cuts: &[usize], saved: bool) -> Found {
+fn run(
+    mut operator: Pattern,
+    names: &[String],
+    rows: &[(u32, Json)],
+    cuts: &[usize],
+    saved: bool,
+) -> Found {
     let (keys, mut out) = (KeyTable::new(&[]), Outputs::new(&[names.len()], 7));
     let events: Vec<Json> = rows.iter().map(|(_, row)| row.clone()).collect();
     let batch = batch(&events);
@@ -184,14 +182,21 @@ fn run(mut operator: Pattern, names: &[String], rows: &[(u32, Json)], cuts: &[us
     for emitted in out.ports[0].take() {
         let marks = emitted.marks.clone();
         let rows = taken(&[emitted], names);
-        found.extend(rows.into_iter().zip(marks).map(|((time, taken), mark)| (time, mark, format!("{taken:?}"))));
+        found.extend(
+            rows.into_iter()
+                .zip(marks)
+                .map(|((time, taken), mark)| (time, mark, format!("{taken:?}"))),
+        );
     }
     found
 }
 
 fn check_strict(ast: Ast, rows: &[(u32, Json)], cuts: &[usize]) -> Result<(), TestCaseError> {
     let names = ast.names();
-    let make = |only_nfa| Pattern::with(spec(ast.clone(), &texts(), None), &super::nfa::vectors::schema(), only_nfa).expect("small");
+    let make = |only_nfa| {
+        Pattern::with(spec(ast.clone(), &texts(), None), &super::nfa::vectors::schema(), only_nfa)
+            .expect("small")
+    };
     prop_assert!(matches!(make(false).executor, Executor::Strict(_)));
     let plain = run(make(true), &names, rows, &[], false);
     prop_assert_eq!(&run(make(false), &names, rows, &[], false), &plain, "strict");
@@ -258,7 +263,14 @@ impl Plain<'_> {
 
     /// A row that also fits a not_followed_by before it (`stops`) may end a match, as in Flink,
     /// but nothing goes on from it.
-    fn on_taken(&mut self, step: usize, count: usize, min: usize, stops: bool, taken: &mut Vec<(usize, usize)>) {
+    fn on_taken(
+        &mut self,
+        step: usize,
+        count: usize,
+        min: usize,
+        stops: bool,
+        taken: &mut Vec<(usize, usize)>,
+    ) {
         let rest_optional = self.ast.steps[step + 1..].iter().all(|step| step.optional);
         if count >= min && rest_optional {
             self.found.push(taken.clone());
@@ -269,14 +281,25 @@ impl Plain<'_> {
     }
 
     fn next_step(&self, step: usize) -> usize {
-        (step + 1..self.ast.steps.len()).find(|&at| !is_not(&self.ast.steps[at])).unwrap_or(self.ast.steps.len())
+        (step + 1..self.ast.steps.len())
+            .find(|&at| !is_not(&self.ast.steps[at]))
+            .unwrap_or(self.ast.steps.len())
     }
 
     /// The rows that may be taken next for a step, and whether each ends what goes on from it.
-    fn candidates(&mut self, step: usize, consuming: Inner, count: usize, taken: &[(usize, usize)]) -> Vec<(usize, bool)> {
+    fn candidates(
+        &mut self,
+        step: usize,
+        consuming: Inner,
+        count: usize,
+        taken: &[(usize, usize)],
+    ) -> Vec<(usize, bool)> {
         let end = self.batch.rows();
         let Some(&(_, last)) = taken.last() else {
-            return (0..end).filter(|&row| self.fits(step, row, taken)).map(|row| (row, false)).collect();
+            return (0..end)
+                .filter(|&row| self.fits(step, row, taken))
+                .map(|row| (row, false))
+                .collect();
         };
         let first = taken[0].1;
         let mut nots: Vec<usize> = Vec::new();
@@ -343,8 +366,10 @@ impl super::refs::Rows for Flat<'_> {
 fn check_plain(ast: &Ast, rows: &[(u32, Json)]) -> Result<(), TestCaseError> {
     let names = ast.names();
     prop_assume!(super::check::check(ast, TEXTS.len()).is_ok());
-    let operator = Pattern::new(spec(ast.clone(), &texts(), None), &super::nfa::vectors::schema()).expect("small");
-    let mut got: Vec<String> = run(operator, &names, rows, &[], false).into_iter().map(|(_, _, taken)| taken).collect();
+    let operator = Pattern::new(spec(ast.clone(), &texts(), None), &super::nfa::vectors::schema())
+        .expect("small");
+    let mut got: Vec<String> =
+        run(operator, &names, rows, &[], false).into_iter().map(|(_, _, taken)| taken).collect();
     let events: Vec<Json> = rows.iter().map(|(_, row)| row.clone()).collect();
     let batch = batch(&events);
     let mut plain = Plain {
