@@ -64,7 +64,7 @@ pub struct PipelineArguments {
     /// PATH is the keys from the outermost in, joined by dots; an element of an array is its
     /// number. VALUE is read as TOML where it is TOML, and as a plain string where it is not, so
     /// that strings need no quotes. May be given several times; later ones win.
-    #[arg(long = "set", value_name = "PATH=VALUE")]
+    #[arg(long = "set", value_name = "PATH=VALUE", verbatim_doc_comment)]
     pub set: Vec<String>,
 }
 

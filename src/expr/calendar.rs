@@ -240,7 +240,7 @@ pub(crate) fn parse(text: &[u8]) -> Option<i64> {
         if eat(&mut rest, b'.').is_some() {
             let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
             for place in 0..3 {
-                let digit = if place < len { rest[place] - b'0' } else { 0 };
+                let digit = rest[..len].get(place).map_or(0, |byte| byte - b'0');
                 millis = millis * 10 + i64::from(digit);
             }
             rest = if len == 0 { return None } else { &rest[len..] };

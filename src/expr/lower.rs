@@ -10,12 +10,11 @@ use super::ExprError;
 use super::calendar::Unit;
 use super::functions;
 use super::node::{Node, Span};
-use super::op::{Compare, Ends, Op};
+use super::op::{Compare, Op};
 use super::operators::{self, Arithmetic};
 use super::parse::{self, Source};
 use super::scope::{Missing, Scope, nearest};
 use super::text::{Like, Regex};
-use super::types;
 use crate::ground::decimal::PRECISION_MAX;
 use crate::ground::limits::EXPR_DEPTH_MAX;
 use crate::ground::schema::DataType;
@@ -142,7 +141,7 @@ pub(crate) struct Lower<'s, 'n> {
     depth: usize,
 }
 
-type Lowered = Result<Node, ExprError>;
+pub(crate) type Lowered = Result<Node, ExprError>;
 
 impl<'s, 'n> Lower<'s, 'n> {
     pub fn new(source: &'s Source<'s>, names: &'n mut dyn Names) -> Lower<'s, 'n> {
@@ -193,14 +192,14 @@ impl<'s, 'n> Lower<'s, 'n> {
             Expr::Interval(interval) => self.interval(expr, interval),
             Expr::BinaryOp { left, op, right } => self.binary(expr, left, op, right),
             Expr::UnaryOp { op, expr: inner } => self.unary(*op, inner),
-            Expr::IsNull(inner) => Ok(self.expr(inner)?.is_null_test()),
-            Expr::IsNotNull(inner) => Ok(self.expr(inner)?.is_null_test().not()),
-            Expr::IsTrue(inner) => Ok(self.predicate(inner)?.is_true_test()),
-            Expr::IsNotTrue(inner) => Ok(self.predicate(inner)?.is_true_test().not()),
-            Expr::IsFalse(inner) => Ok(self.predicate(inner)?.not().is_true_test()),
-            Expr::IsNotFalse(inner) => Ok(self.predicate(inner)?.not().is_true_test().not()),
-            Expr::IsUnknown(inner) => Ok(self.predicate(inner)?.is_null_test()),
-            Expr::IsNotUnknown(inner) => Ok(self.predicate(inner)?.is_null_test().not()),
+            Expr::IsNull(inner) => Ok(self.expr(inner)?.null_test()),
+            Expr::IsNotNull(inner) => Ok(self.expr(inner)?.null_test().not()),
+            Expr::IsTrue(inner) => Ok(self.predicate(inner)?.truth_test()),
+            Expr::IsNotTrue(inner) => Ok(self.predicate(inner)?.truth_test().not()),
+            Expr::IsFalse(inner) => Ok(self.predicate(inner)?.not().truth_test()),
+            Expr::IsNotFalse(inner) => Ok(self.predicate(inner)?.not().truth_test().not()),
+            Expr::IsUnknown(inner) => Ok(self.predicate(inner)?.null_test()),
+            Expr::IsNotUnknown(inner) => Ok(self.predicate(inner)?.null_test().not()),
             Expr::IsDistinctFrom(left, right) => Ok(self.same(expr, left, right)?.not()),
             Expr::IsNotDistinctFrom(left, right) => self.same(expr, left, right),
             Expr::Between { expr: value, negated, low, high } => {
@@ -217,61 +216,6 @@ impl<'s, 'n> Lower<'s, 'n> {
         }
     }
 
-    fn dispatch_function(&mut self, expr: &Expr) -> Lowered {
-        match expr {
-            Expr::Case { operand, conditions, else_result, .. } => {
-                self.case(operand.as_deref(), conditions, else_result.as_deref())
-            }
-            Expr::Cast { expr: value, data_type, format: None, .. } => self.cast(value, data_type),
-            Expr::Extract { field, expr: time, .. } => {
-                let unit = self.unit(expr, &field.to_string())?;
-                let time = self.time(time)?;
-                Ok(Node::call(Op::Field(unit), vec![time], DataType::BigInt))
-            }
-            Expr::Floor { expr: value, field } => self.round_to(expr, value, field, true),
-            Expr::Ceil { expr: value, field } => self.round_to(expr, value, field, false),
-            Expr::Position { expr: what, r#in } => {
-                let args = vec![self.string(what)?, self.string(r#in)?];
-                Ok(Node::call(Op::Position, args, DataType::BigInt))
-            }
-            Expr::Substring { expr: value, substring_from, substring_for, .. } => {
-                let mut args = vec![self.string(value)?];
-                match substring_from {
-                    Some(from) => args.push(self.int(from)?),
-                    None => args.push(Node::int(1)),
-                }
-                if let Some(len) = substring_for {
-                    args.push(self.int(len)?);
-                }
-                Ok(Node::call(Op::Substring, args, DataType::String))
-            }
-            Expr::Trim { trim_where, trim_what, expr: value, trim_characters: None } => {
-                let value = self.string(value)?;
-                let what = match trim_what {
-                    Some(what) => self.string(what)?,
-                    None => Node::text(" "),
-                };
-                let ends = match trim_where {
-                    Some(sql::TrimWhereField::Leading) => Ends::Leading,
-                    Some(sql::TrimWhereField::Trailing) => Ends::Trailing,
-                    Some(sql::TrimWhereField::Both) | None => Ends::Both,
-                };
-                Ok(Node::call(Op::Trim(ends), vec![value, what], DataType::String))
-            }
-            Expr::Function(function) => self.function(expr, function),
-            Expr::CompoundFieldAccess { root, access_chain } => {
-                self.element(expr, root, access_chain)
-            }
-            Expr::InSubquery { .. } | Expr::Subquery(_) | Expr::Exists { .. } => {
-                Err(self.error(expr, "a subquery is not an expression here"))
-            }
-            Expr::ILike { .. } => {
-                Err(self.error(expr, "ILIKE is not known").hint("compare LOWER(...) with LIKE"))
-            }
-            _ => Err(self.error(expr, format!("`{expr}` is not supported"))),
-        }
-    }
-
     fn compound(&mut self, expr: &Expr, names: &[sql::Ident]) -> Lowered {
         let span = self.at(expr);
         match names {
@@ -283,114 +227,6 @@ impl<'s, 'n> Lower<'s, 'n> {
                 .error(expr, format!("`{expr}` has more than two parts"))
                 .hint("a nested field becomes a column in its schema: name = \"BIGINT FROM a.b\"")),
         }
-    }
-
-    fn value(&mut self, expr: &Expr, value: &sql::Value) -> Lowered {
-        match value {
-            sql::Value::Number(text, _) => self.number(expr, text),
-            sql::Value::SingleQuotedString(text) => Ok(Node::text(text)),
-            sql::Value::Boolean(value) => Ok(Node::boolean(*value)),
-            sql::Value::Null => Ok(Node::null(None)),
-            sql::Value::HexStringLiteral(hex) => {
-                let digit = |at: usize| {
-                    hex.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok())
-                };
-                let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(digit).collect();
-                match bytes {
-                    Some(bytes) => Ok(Node::bytes(&bytes)),
-                    None => Err(self.error(expr, "a hex literal has two digits a byte")),
-                }
-            }
-            _ => Err(self.error(expr, format!("the literal {value} is not supported"))),
-        }
-    }
-
-    /// `12` is BIGINT, `0.908` DECIMAL(3,3), `1e3` DOUBLE.
-    fn number(&mut self, expr: &Expr, text: &str) -> Lowered {
-        if text.contains(['e', 'E']) {
-            return match super::doubles::parse(text.as_bytes()) {
-                Some(word) => Ok(Node::word(word, DataType::Double)),
-                None => Err(self.error(expr, format!("{text} does not fit a DOUBLE"))),
-            };
-        }
-        let digits = text.trim_start_matches('-');
-        let Some((whole, places)) = digits.split_once('.') else {
-            return match text.parse() {
-                Ok(value) => Ok(Node::int(value)),
-                Err(_) => Err(self
-                    .error(expr, format!("{text} does not fit a BIGINT"))
-                    .hint("write it as a DOUBLE: 1e20")),
-            };
-        };
-        let whole = whole.trim_start_matches('0').len();
-        let (precision, scale) = (whole + places.len(), places.len());
-        if precision > usize::from(PRECISION_MAX) {
-            let message =
-                format!("{text} has {precision} digits; a DECIMAL has at most {PRECISION_MAX}");
-            return Err(self.error(expr, message).hint("write it as a DOUBLE: 1.5e0"));
-        }
-        let data_type = types::decimal(precision as u32, scale as u32);
-        let word = super::decimals::parse(text.as_bytes(), PRECISION_MAX, scale as u8);
-        let word = word.ok_or_else(|| self.error(expr, format!("{text} is not a number")))?;
-        Ok(Node::word(word, data_type))
-    }
-
-    fn typed_string(&mut self, expr: &Expr, typed: &sql::TypedString) -> Lowered {
-        let text = match &typed.value.value {
-            sql::Value::SingleQuotedString(text) => text,
-            _ => return Err(self.error(expr, format!("`{expr}` is not supported"))),
-        };
-        let data_type = match typed.data_type {
-            sql::DataType::Date => Some(DataType::Timestamp),
-            _ => types::named(&typed.data_type),
-        };
-        let Some(data_type) = data_type else {
-            return Err(self.unknown_type(expr, &typed.data_type));
-        };
-        match Node::text(text).cast(&data_type) {
-            Some(node) if !node.is_null() => Ok(node),
-            _ => {
-                let error = self.error(expr, format!("'{text}' is not a {data_type}"));
-                Err(match data_type {
-                    DataType::Timestamp => error.hint("write it as '2024-05-01 12:30:00.000'"),
-                    _ => error,
-                })
-            }
-        }
-    }
-
-    fn interval(&mut self, expr: &Expr, interval: &sql::Interval) -> Lowered {
-        let wrong = |lower: &Self| {
-            lower
-                .error(expr, format!("`{expr}` is not an interval that is known"))
-                .hint("write it as INTERVAL '5' MINUTE")
-        };
-        let text = match interval.value.as_ref() {
-            Expr::Value(value) => match &value.value {
-                sql::Value::SingleQuotedString(text) | sql::Value::Number(text, _) => text.trim(),
-                _ => return Err(wrong(self)),
-            },
-            _ => return Err(wrong(self)),
-        };
-        let (number, unit) = match (&interval.leading_field, text.split_once(' ')) {
-            _ if interval.last_field.is_some() => return Err(wrong(self)),
-            (Some(field), _) => (text, field.to_string()),
-            (None, Some((number, unit))) => (number, unit.trim().to_string()),
-            (None, None) => return Err(wrong(self)),
-        };
-        let unit = Unit::named(&unit).ok_or_else(|| wrong(self))?;
-        let times = |factor: i64, span: Span| {
-            let number: i64 = number.parse().ok()?;
-            Some(Node::int(number.checked_mul(factor)?).spanning(span))
-        };
-        let node = match (unit, unit.millis(), unit.months()) {
-            (Unit::Second, ..) => super::decimals::parse(number.as_bytes(), PRECISION_MAX, 3)
-                .map(|ms| Node::int(ms as i64).spanning(Span::Millis)),
-            (_, Some(millis), _) => times(millis, Span::Millis),
-            (_, _, Some(months)) => times(months, Span::Months),
-            _ => None,
-        };
-        node.ok_or_else(|| wrong(self))
     }
 
     fn binary(
@@ -426,7 +262,7 @@ impl<'s, 'n> Lower<'s, 'n> {
         operators::compare(compare, a, b).ok_or_else(|| self.mismatch(expr, "be compared", names))
     }
 
-    fn mismatch(&self, expr: &Expr, what: &str, names: (String, String)) -> ExprError {
+    pub(super) fn mismatch(&self, expr: &Expr, what: &str, names: (String, String)) -> ExprError {
         let (a, b) = names;
         let error = self.error(expr, format!("{a} and {b} cannot {what}"));
         let has = |name: &str| a == name || b == name;
@@ -573,56 +409,7 @@ impl<'s, 'n> Lower<'s, 'n> {
         functions::regex(self.source, &node, span)
     }
 
-    fn case(
-        &mut self,
-        operand: Option<&Expr>,
-        conditions: &[sql::CaseWhen],
-        otherwise: Option<&Expr>,
-    ) -> Lowered {
-        let operand = operand.map(|operand| self.expr(operand)).transpose()?;
-        let (mut tests, mut results) = (Vec::new(), Vec::new());
-        for branch in conditions {
-            tests.push(match &operand {
-                None => self.predicate(&branch.condition)?,
-                Some(operand) => {
-                    let value = self.expr(&branch.condition)?;
-                    let names = (operand.type_name(), value.type_name());
-                    operators::compare(Compare::Eq, operand.clone(), value)
-                        .ok_or_else(|| self.mismatch(&branch.condition, "be compared", names))?
-                }
-            });
-            results.push(self.expr(&branch.result)?);
-        }
-        results.push(match otherwise {
-            Some(otherwise) => self.expr(otherwise)?,
-            None => Node::null(None),
-        });
-        let names: Vec<String> = results.iter().map(Node::type_name).collect();
-        let (results, data_type) = operators::unify(results).map_err(|i| {
-            let part = conditions.get(i).map(|branch| &branch.result).or(otherwise);
-            let part = part.expect("the place is a branch's or ELSE's");
-            let first = names.iter().find(|name| *name != "NULL");
-            let message = format!(
-                "this branch of CASE is {}, others are {}",
-                names[i],
-                first.unwrap_or(&names[0])
-            );
-            self.error(part, message).hint("cast it to the others' type")
-        })?;
-        Ok(functions::case(tests, results, data_type))
-    }
-
-    fn cast(&mut self, value: &Expr, to: &sql::DataType) -> Lowered {
-        let node = self.expr(value)?;
-        let Some(data_type) = types::named(to) else {
-            return Err(self.unknown_type(value, to));
-        };
-        let name = node.type_name();
-        node.cast(&data_type)
-            .ok_or_else(|| self.error(value, format!("a {name} cannot be cast to {data_type}")))
-    }
-
-    fn unknown_type(&self, part: &Expr, named: &sql::DataType) -> ExprError {
+    pub(super) fn unknown_type(&self, part: &Expr, named: &sql::DataType) -> ExprError {
         let error = self.error(part, format!("there is no type {named}"));
         match named {
             sql::DataType::Date | sql::DataType::Time(..) => {
@@ -637,41 +424,14 @@ impl<'s, 'n> Lower<'s, 'n> {
         }
     }
 
-    fn unit(&self, expr: &Expr, name: &str) -> Result<Unit, ExprError> {
+    pub(super) fn unit(&self, expr: &Expr, name: &str) -> Result<Unit, ExprError> {
         Unit::named(name).ok_or_else(|| {
             self.error(expr, format!("{name} is not a unit of time"))
                 .hint("units are YEAR, QUARTER, MONTH, WEEK, DAY, HOUR, MINUTE, SECOND, MILLISECOND, DOW, DOY, EPOCH")
         })
     }
 
-    /// FLOOR and CEIL: of a number, or of a time TO a unit.
-    fn round_to(
-        &mut self,
-        expr: &Expr,
-        value: &Expr,
-        field: &sql::CeilFloorKind,
-        down: bool,
-    ) -> Lowered {
-        match field {
-            sql::CeilFloorKind::DateTimeField(sql::DateTimeField::NoDateTime) => {
-                let node = self.numeric(value)?;
-                Ok(if down { functions::floor(node) } else { functions::ceil(node) })
-            }
-            sql::CeilFloorKind::DateTimeField(field) => {
-                let unit = self.unit(expr, &field.to_string())?;
-                if !unit.is_grain() {
-                    return Err(self.error(expr, format!("a time has no {field} to be cut to")));
-                }
-                let op = if down { Op::Truncate(unit) } else { Op::RoundUp(unit) };
-                Ok(Node::call(op, vec![self.time(value)?], DataType::Timestamp))
-            }
-            sql::CeilFloorKind::Scale(_) => {
-                Err(self.error(expr, "FLOOR and CEIL take one number").hint("use ROUND(x, places)"))
-            }
-        }
-    }
-
-    fn function(&mut self, expr: &Expr, function: &sql::Function) -> Lowered {
+    pub(super) fn function(&mut self, expr: &Expr, function: &sql::Function) -> Lowered {
         let name = function.name.to_string().to_ascii_uppercase();
         if let Some(found) = self.names.function(self.source, &name, function) {
             return found;
@@ -689,60 +449,7 @@ impl<'s, 'n> Lower<'s, 'n> {
         functions::call(self.source, &name, self.at(&function.name), whole, args, spans)
     }
 
-    /// TIMESTAMPDIFF and TIMESTAMPADD, whose first argument is a unit.
-    fn time_function(
-        &mut self,
-        expr: &Expr,
-        name: &str,
-        args: &[&Expr],
-    ) -> Result<Option<Node>, ExprError> {
-        let is_add = match name {
-            "TIMESTAMPADD" => true,
-            "TIMESTAMPDIFF" => false,
-            _ => return Ok(None),
-        };
-        let [unit, from, to] = args else {
-            return Err(self.error(expr, format!("{name} takes a unit and two values")));
-        };
-        let unit = self.unit(unit, &unit.to_string())?;
-        let whole = |node: Option<Node>| node.expect("BIGINT and TIMESTAMP go together");
-        let Some((factor, span)) = unit
-            .millis()
-            .map(|ms| (ms, Span::Millis))
-            .or(unit.months().map(|months| (months, Span::Months)))
-        else {
-            return Err(self.error(expr, format!("{name} does not count in this unit")));
-        };
-        if is_add {
-            let (count, time) = (self.int(from)?, self.time(to)?);
-            let length = whole(operators::arithmetic(Arithmetic::Mul, count, Node::int(factor)));
-            let length = length.spanning(span);
-            return Ok(Some(whole(operators::arithmetic(Arithmetic::Add, time, length))));
-        }
-        let (from, to) = (self.time(from)?, self.time(to)?);
-        let args = vec![from, to];
-        let node = match span {
-            Span::Months => Node::call(Op::MonthsBetween, args, DataType::BigInt),
-            _ => {
-                let [from, to] = <[Node; 2]>::try_from(args).expect("two were put in");
-                whole(operators::arithmetic(Arithmetic::Sub, to, from))
-            }
-        };
-        let node = whole(operators::arithmetic(Arithmetic::Div, node, Node::int(factor)));
-        Ok(Some(node.spanning(Span::None)))
-    }
-
-    /// `array[i]`, from 1.
-    fn element(&mut self, expr: &Expr, root: &Expr, chain: &[sql::AccessExpr]) -> Lowered {
-        let [sql::AccessExpr::Subscript(sql::Subscript::Index { index })] = chain else {
-            return Err(self.error(expr, format!("`{expr}` is not supported")));
-        };
-        let (array, index) = (self.expr(root)?, self.int(index)?);
-        functions::element(array, index)
-            .map_err(|name| self.error(expr, format!("a {name} has no elements")))
-    }
-
-    fn numeric(&mut self, expr: &Expr) -> Lowered {
+    pub(super) fn numeric(&mut self, expr: &Expr) -> Lowered {
         let node = self.expr(expr)?;
         match &node.data_type {
             None => Ok(Node::null(Some(DataType::BigInt))),
@@ -751,22 +458,22 @@ impl<'s, 'n> Lower<'s, 'n> {
         }
     }
 
-    fn int(&mut self, expr: &Expr) -> Lowered {
+    pub(super) fn int(&mut self, expr: &Expr) -> Lowered {
         let node = self.expr(expr)?;
         self.expect(expr, node, DataType::BigInt)
     }
 
-    fn time(&mut self, expr: &Expr) -> Lowered {
+    pub(super) fn time(&mut self, expr: &Expr) -> Lowered {
         let node = self.expr(expr)?;
         self.expect(expr, node, DataType::Timestamp)
     }
 
-    fn string(&mut self, expr: &Expr) -> Lowered {
+    pub(super) fn string(&mut self, expr: &Expr) -> Lowered {
         let node = self.expr(expr)?;
         self.expect(expr, node, DataType::String)
     }
 
-    fn expect(&self, expr: &Expr, node: Node, wanted: DataType) -> Lowered {
+    pub(super) fn expect(&self, expr: &Expr, node: Node, wanted: DataType) -> Lowered {
         functions::expect(self.source, node, self.at(expr), &wanted)
     }
 

@@ -22,11 +22,16 @@
 //!
 //! What is absent: files, threads, event time, operators. An expression is a function of rows.
 
+mod builtins;
 mod calendar;
 mod code;
 mod decimals;
 mod doubles;
+mod forms;
 mod functions;
+mod kernels;
+mod lanes;
+mod literals;
 mod lower;
 mod node;
 mod op;

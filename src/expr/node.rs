@@ -225,14 +225,14 @@ impl Node {
         }
     }
 
-    pub fn is_null_test(self) -> Node {
+    pub fn null_test(self) -> Node {
         if !self.nullable {
             return Node::boolean(false);
         }
         Node::call(Op::IsNull, vec![self], DataType::Boolean)
     }
 
-    pub fn is_true_test(self) -> Node {
+    pub fn truth_test(self) -> Node {
         if !self.nullable {
             return self;
         }

@@ -363,7 +363,7 @@ pub(crate) fn unify(nodes: Vec<Node>) -> Result<(Vec<Node>, Option<DataType>), u
 
 /// IS NOT DISTINCT FROM: equal, or both NULL.
 pub(crate) fn same(left: Node, right: Node) -> Option<Node> {
-    let equal = compare(Compare::Eq, left.clone(), right.clone())?.is_true_test();
-    let both = Node::and(vec![left.is_null_test(), right.is_null_test()]);
+    let equal = compare(Compare::Eq, left.clone(), right.clone())?.truth_test();
+    let both = Node::and(vec![left.null_test(), right.null_test()]);
     Some(Node::or(vec![equal, both]))
 }

@@ -128,6 +128,26 @@ fn check_size(source: &Source<'_>, tokens: &[TokenWithSpan]) -> Result<(), ExprE
             format!("the expression has {count} operators; {EXPR_TOKENS_MAX} are allowed");
         return Err(source.error(0..source.text.len(), message));
     }
+    // Beyond its limit the parser takes keywords for names, and its message would mislead.
+    let (mut open, mut signs) = (0usize, 0usize);
+    for token in tokens {
+        let keyword = match &token.token {
+            Token::Word(word) if word.quote_style.is_none() => word.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        match (&token.token, keyword) {
+            (Token::Whitespace(_), _) => continue,
+            (Token::LParen | Token::LBracket, _) | (_, Keyword::CASE) => open += 1,
+            (Token::RParen | Token::RBracket, _) | (_, Keyword::END) => {
+                open = open.saturating_sub(1)
+            }
+            (Token::Minus | Token::Plus, _) | (_, Keyword::NOT) => signs += 1,
+            _ => signs = 0,
+        }
+        if open + signs > EXPR_DEPTH_MAX {
+            return Err(too_deep(source, source.range(token.span)));
+        }
+    }
     Ok(())
 }
 
@@ -141,6 +161,9 @@ fn explain(source: &Source<'_>, error: ParserError) -> ExprError {
         ParserError::RecursionLimitExceeded => return too_deep(source, 0..source.text.len()),
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
     };
+    if message.ends_with("found: EOF") {
+        return source.error(source.text.len()..source.text.len(), readable(&message));
+    }
     // sqlparser writes the place at the end of its message and nowhere else.
     let Some((said, place)) = message.rsplit_once(" at Line: ") else {
         return source.error(0..source.text.len(), readable(&message));

@@ -49,7 +49,7 @@ pub(crate) enum Like {
 
 /// What `%needle%` looks for.
 #[derive(Clone, Debug)]
-pub(crate) struct Needle(memchr::memmem::Finder<'static>);
+pub(crate) struct Needle(Box<memchr::memmem::Finder<'static>>);
 
 impl PartialEq for Needle {
     fn eq(&self, other: &Needle) -> bool {
@@ -91,7 +91,7 @@ impl Like {
             _ if ones || inner => Like::General { pattern: pattern.into(), escape },
             _ if runs.is_empty() => Like::Exact(text()),
             (true, true) => {
-                Like::Contains(Needle(memchr::memmem::Finder::new(&plain).into_owned()))
+                Like::Contains(Needle(Box::new(memchr::memmem::Finder::new(&plain).into_owned())))
             }
             (true, false) => Like::Suffix(text()),
             (false, _) => Like::Prefix(text()),

@@ -60,6 +60,23 @@ pub struct Number {
     pub ok: bool,
 }
 
+/// A member of a JSON object at the start of a window: `"name": value`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Bytes of the name.
+    pub name_len: usize,
+    /// Where the value starts.
+    pub value: usize,
+    /// Where it ends: behind a text's closing quote, or at the first comma, closing brace, blank or
+    /// byte that is not plain.
+    pub end: usize,
+    /// Whether the value is a text.
+    pub is_text: bool,
+    /// Whether the member ends in the window, is plain (ASCII, no escapes), and has its colon, with
+    /// at most one blank behind it. If not, the rest means nothing.
+    pub ok: bool,
+}
+
 /// A text of up to 32 bytes to be looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Needle {
@@ -100,9 +117,8 @@ pub trait Level: Copy {
     /// The end of the plain text at the start of a window.
     fn short_text(self, window: &Window) -> scan::ShortText;
 
-    /// Bytes before the first comma, closing brace, blank, control or non-ASCII byte of the first
-    /// 32 of a window; 32 if there is none.
-    fn bare_len(self, window: &Window) -> usize;
+    /// The member of a JSON object whose name's opening quote is the window's first byte.
+    fn member(self, window: &Window) -> Member;
 
     /// Whether a window starts with a text.
     fn starts_with(self, window: &Window, needle: &Needle) -> bool;
@@ -189,6 +205,26 @@ fn minus<const SIGNED: bool>(window: &Window) -> usize {
     if SIGNED { usize::from(window[0] == b'-') } else { 0 }
 }
 
+/// The member at the start of a window, a byte at a time.
+fn member_plain(window: &Window) -> Option<Member> {
+    let plain = |&byte: &u8| byte != b'\\' && (0x20..0x80).contains(&byte);
+    let close = |at: usize| Some(at + window.get(at..)?.iter().position(|&byte| byte == b'"')?);
+    let name_end = close(1)?;
+    let value = name_end + 2 + usize::from(window.get(name_end + 2) == Some(&b' '));
+    let is_text = *window.get(value)? == b'"';
+    let end = if is_text {
+        close(value + 1)? + 1
+    } else {
+        let ends = |&byte: &u8| b",} ".contains(&byte) || !plain(&byte);
+        value + window[value..].iter().position(ends)?
+    };
+    let ok = window[0] == b'"'
+        && window[name_end + 1] == b':'
+        && end < window.len()
+        && window[..end].iter().all(|byte| plain(byte));
+    ok.then_some(Member { name_len: name_end - 1, value, end, is_text, ok })
+}
+
 impl Plain {
     #[inline(always)]
     fn read<const SIGNED: bool>(self, window: &Window) -> (u64, u64, Number) {
@@ -244,9 +280,14 @@ impl Level for Plain {
     }
 
     #[inline(always)]
-    fn bare_len(self, window: &Window) -> usize {
-        let stop = |&byte: &u8| matches!(byte, b',' | b'}' | 0x80..) || byte <= b' ';
-        window[..32].iter().position(stop).unwrap_or(32)
+    fn member(self, window: &Window) -> Member {
+        member_plain(window).unwrap_or(Member {
+            name_len: 0,
+            value: 0,
+            end: 0,
+            is_text: false,
+            ok: false,
+        })
     }
 
     #[inline(always)]
@@ -265,7 +306,7 @@ pub struct Avx2 {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{Needle, Number, Window};
+    use super::{Member, Needle, Number, Window};
     use crate::ground::scan::ShortText;
     use std::arch::x86_64::*;
 
@@ -403,16 +444,56 @@ mod avx2 {
         ShortText { len: stops.trailing_zeros() as usize, closed: first & quotes != 0 }
     }
 
+    /// Bits over 64 bytes where `test` holds, given for 32 of them.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn bits(low: __m256i, high: __m256i) -> u64 {
+        let low = _mm256_movemask_epi8(low) as u32;
+        let high = _mm256_movemask_epi8(high) as u32;
+        u64::from(low) | u64::from(high) << 32
+    }
+
+    /// Everything is taken from masks over the 64 bytes: one load, no branch, a short chain.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
-    pub(super) fn bare_len(window: &Window) -> usize {
-        // SAFETY: 32 bytes of the 64 are read, unaligned.
-        let text = unsafe { _mm256_loadu_si256(window.as_ptr().cast()) };
-        let commas = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b',' as i8));
-        let braces = _mm256_cmpeq_epi8(text, _mm256_set1_epi8(b'}' as i8));
-        let odd = _mm256_cmpgt_epi8(_mm256_set1_epi8(0x21), text);
-        let stops = _mm256_or_si256(odd, _mm256_or_si256(commas, braces));
-        (_mm256_movemask_epi8(stops) as u32).trailing_zeros() as usize
+    pub(super) fn member(window: &Window) -> Member {
+        // SAFETY: two halves of the 64 bytes are read, unaligned.
+        let (low, high) = unsafe {
+            (
+                _mm256_loadu_si256(window.as_ptr().cast()),
+                _mm256_loadu_si256(window.as_ptr().add(32).cast()),
+            )
+        };
+        let is = |text: __m256i, byte: u8| _mm256_cmpeq_epi8(text, _mm256_set1_epi8(byte as i8));
+        // Compared as signed bytes, non-ASCII is below the blank too.
+        let below = |text: __m256i, byte: i8| _mm256_cmpgt_epi8(_mm256_set1_epi8(byte), text);
+        let quotes = bits(is(low, b'"'), is(high, b'"'));
+        let ends = |text| _mm256_or_si256(is(text, b','), is(text, b'}'));
+        let ends = bits(ends(low), ends(high));
+        let odd = |text| _mm256_or_si256(below(text, 0x20), is(text, b'\\'));
+        let odd = bits(odd(low), odd(high));
+        let low_bytes = bits(below(low, 0x21), below(high, 0x21));
+        let blanks = low_bytes & !odd;
+
+        // 64 where there is none; shifts by 64 and more are taken modulo 64, and `ok` is false.
+        let name_end = (quotes & quotes.wrapping_sub(1)).trailing_zeros();
+        let value = name_end + 2 + (blanks.wrapping_shr(name_end + 2) & 1) as u32;
+        let is_text = quotes.wrapping_shr(value) & 1;
+        let from_value = (!0u64).wrapping_shl(value);
+        let bare_end = ((ends | low_bytes | odd) & from_value).trailing_zeros();
+        let inside = from_value & from_value.wrapping_sub(1);
+        let text_end = (quotes & inside).trailing_zeros() + 1;
+        let either = (bare_end ^ text_end) & (is_text as u32).wrapping_neg();
+        let end = bare_end ^ either;
+        let before_end = !(!0u64).wrapping_shl(end);
+        let colon = window[(name_end + 1) as usize % 64] == b':';
+        Member {
+            name_len: name_end as usize - 1,
+            value: value as usize,
+            end: end as usize,
+            is_text: is_text == 1,
+            ok: (quotes & 1 == 1) & (value < 63) & (end < 64) & colon & (odd & before_end == 0),
+        }
     }
 
     #[inline]
@@ -472,9 +553,9 @@ impl Level for Avx2 {
     }
 
     #[inline(always)]
-    fn bare_len(self, window: &Window) -> usize {
+    fn member(self, window: &Window) -> Member {
         // SAFETY: as above.
-        unsafe { avx2::bare_len(window) }
+        unsafe { avx2::member(window) }
     }
 
     #[inline(always)]
@@ -511,11 +592,10 @@ mod tests {
 
     struct Text<'a>(&'a Window, &'a Needle);
     impl Kernel for Text<'_> {
-        type Out = (scan::ShortText, bool, usize, usize);
+        type Out = (scan::ShortText, bool, usize);
         #[inline(always)]
         fn run<L: Level>(self, level: L) -> Self::Out {
-            let starts = level.starts_with(self.0, self.1);
-            (level.short_text(self.0), starts, L::TEXT_BYTES, level.bare_len(self.0))
+            (level.short_text(self.0), level.starts_with(self.0, self.1), L::TEXT_BYTES)
         }
     }
 
@@ -588,15 +668,38 @@ mod tests {
             }
             let needle = Needle::new(&wanted);
             let right = bytes.starts_with(&wanted[..len.min(32)]);
-            let bare = bytes.iter().position(|&b| b",}".contains(&b) || b <= 32 || b > 127);
-            for (found, starts, max, bare_len) in
+            for (found, starts, max) in
                 [run(Text(window, &needle)), run_plain(Text(window, &needle))]
             {
-                prop_assert_eq!(bare_len, bare.unwrap().min(32));
                 prop_assert_eq!(found.closed, end < max && bytes[end] == b'"');
                 prop_assert!(found.len == end || end >= max && found.len >= max);
                 prop_assert_eq!(starts, right);
             }
+        }
+
+        #[test]
+        fn members_are_what_a_loop_finds(
+            text in "\"[a-z]{0,30}\": ?([0-9]{1,30}|\"[a-z,}]{0,30}\"?)[,}\n] ?",
+            at in any::<proptest::sample::Index>(), byte in any::<u8>(), change in any::<bool>()
+        ) {
+            let mut bytes = padded(&text);
+            if change {
+                bytes[at.index(text.len())] = byte;
+            }
+            let window = Padded::new(&bytes).window(0);
+            let expected = Plain.member(window);
+            let found = run(Members(window));
+            prop_assert_eq!(found.ok, expected.ok);
+            prop_assert!(!found.ok || found == expected);
+        }
+    }
+
+    struct Members<'a>(&'a Window);
+    impl Kernel for Members<'_> {
+        type Out = Member;
+        #[inline(always)]
+        fn run<L: Level>(self, level: L) -> Member {
+            level.member(self.0)
         }
     }
 }

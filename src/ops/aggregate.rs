@@ -139,9 +139,9 @@ impl Core {
         self.merged.clear(&self.layout);
         let columns = self.panes.columns();
         for &slot in &rows.slots[range.clone()] {
-            let (block, bit) = (slot as usize / 64, 1 << (slot % 64));
-            self.layout.merge(block, bit, columns.iter(), &self.panes.pool, &mut self.merged);
+            self.merged.name(slot as usize / 64, 1 << (slot % 64));
         }
+        self.layout.merge(columns.iter(), &self.panes.pool, &mut self.merged);
         for ((_, set), counts) in self.distinct.iter().zip(&mut self.counts) {
             set.counts(&self.merged.slots, counts);
         }
@@ -156,5 +156,74 @@ impl Core {
             self.marks.push(marks[line as usize]);
         }
         port.stamp_each(&self.times, &self.marks);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::aggregate::compile_aggregates;
+    use crate::expr::scope::Scope;
+    use crate::ground::batch::BatchBuilder;
+    use crate::ground::schema::{Column, DataType, Schema};
+    use crate::ops::Rows;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// Every row's key with its aggregates up to it, in the rows' order, in batches of any size.
+    fn check(rows: &[(u8, i64)], size: usize) {
+        let not_null = |name: &str| Column::new(name, DataType::BigInt).not_null();
+        let schema = Schema::new(vec![not_null("k"), not_null("v")]);
+        let columns = [("k", "k"), ("n", "COUNT(*)"), ("s", "SUM(v)"), ("d", "COUNT(DISTINCT v)")];
+        let columns = columns.map(|(name, text)| (name.to_string(), text.to_string()));
+        let (scope, key) = (Scope::of(&schema), ["k".to_string()]);
+        let select = compile_aggregates(&columns, Some("n <> 3"), &scope, &key, false).unwrap();
+        let mut operator = Aggregate::new(&select);
+        let mut out = Outputs::new(&[4], 4);
+        let (mut keys, types) = (KeyTable::new(&[DataType::BigInt]), [DataType::BigInt]);
+        for (start, rows) in rows.chunks(size).enumerate() {
+            let mut builder = BatchBuilder::new(2, 0);
+            rows.iter().for_each(|&(k, v)| builder.push(&[u64::from(k), v as u64]));
+            let batch = builder.finish();
+            let places: Vec<u32> = (0..rows.len() as u32).collect();
+            let times: Vec<Time> =
+                places.iter().map(|&i| (start * size) as i64 + i as i64).collect();
+            let (mut hashes, mut slots) = (Vec::new(), Vec::new());
+            KeyTable::hash(&batch, &places, &[0], &types, &mut hashes);
+            keys.resolve(&batch, &places, &[0], &hashes, &mut slots).unwrap();
+            let rows = Rows { records: &batch, select: &places, times: &times, marks: &times };
+            let rows = KeyedRows { rows, slots: &slots, keys: &keys };
+            operator.rows(0, &rows, &mut out).unwrap();
+        }
+        let mut model: BTreeMap<u8, (i64, i64, BTreeSet<i64>)> = BTreeMap::new();
+        let mut expected = Vec::new();
+        for (i, &(k, v)) in rows.iter().enumerate() {
+            let (n, sum, values) = model.entry(k).or_default();
+            *n += 1;
+            *sum += v;
+            values.insert(v);
+            if *n != 3 {
+                expected.push((vec![i64::from(k), *n, *sum, values.len() as i64], i as Time));
+            }
+        }
+        let mut found = Vec::new();
+        for emitted in out.ports[0].take() {
+            assert_eq!(emitted.times, emitted.marks);
+            for row in 0..emitted.records.rows() {
+                let values = emitted.records.row(row).iter().map(|&slot| slot as i64);
+                found.push((values.collect::<Vec<_>>(), emitted.times[row]));
+            }
+        }
+        assert_eq!(found, expected);
+        assert_eq!(operator.ledger().rows_in, rows.len() as u64);
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_puts_out_its_key_so_far(
+            rows in proptest::collection::vec((0..6u8, -4..4i64), 0..60), size in 1..70usize,
+        ) {
+            check(&rows, size);
+        }
     }
 }

@@ -91,7 +91,8 @@ impl Texts {
     /// A span that keeps invariant 1.
     fn clamp(&self, span: Span) -> Span {
         let text = self.text(span.text);
-        let floor = |at: usize| text.floor_char_boundary(at.min(text.len()));
+        let boundary = |at: &usize| text.is_char_boundary(*at);
+        let floor = |at: usize| (0..=at.min(text.len())).rev().find(boundary).unwrap_or(0);
         let start = floor(span.start);
         Span { text: span.text, start, end: floor(span.end).max(start) }
     }

@@ -192,7 +192,7 @@ pub enum WatermarkKind {
     /// Largest event time seen, less `delay_ms`, less 1.
     Bounded { delay_ms: i64 },
     /// The event time of a row for which the condition is true, less 1.
-    Punctuated { condition: Program },
+    Punctuated { condition: Box<Program> },
 }
 
 /// `watermark`, with defaults.
@@ -302,7 +302,7 @@ pub struct FlatMapSpec {
     pub element: DataType,
 }
 
-/// Rows to output i + 1 for the first condition i that is true, else to output 0.
+/// Rows to output i + 1 for every condition i that is true, to output 0 if none is (as in Vector).
 #[derive(Clone)]
 pub struct RouteSpec {
     /// BOOLEAN each.

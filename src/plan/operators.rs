@@ -11,6 +11,7 @@ use crate::ops::filter::Filter;
 use crate::ops::flat_map::FlatMap;
 use crate::ops::lookup::{self, Lookup, On};
 use crate::ops::map::Map;
+use crate::ops::pattern::strict::Known;
 use crate::ops::pattern::{Pattern, PatternSpec};
 use crate::ops::route::Route;
 use crate::ops::union::Union;
@@ -109,6 +110,7 @@ fn pattern_of(plan: &TransformPlan, spec: &PatternPlan) -> PatternSpec {
         ast: spec.ast.clone(),
         conditions: spec.conditions.clone(),
         select: spec.select.clone(),
+        known: Known { key: plan.key.clone(), event_time: None },
         late: read("late"),
         timed_out: read("timed_out"),
     }

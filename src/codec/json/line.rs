@@ -176,12 +176,12 @@ impl LineReader {
         let short = short_text(start);
         let node = self.tree.node(node);
         if short.closed {
-            let found = node.find(start, &text[at..at + short.len]);
+            let found = node.find(start, &text[at..], short.len);
             return Ok((found, at + short.len + 1));
         }
         let (place, after) = read_text(text, at, &mut self.values.scratch)?;
         let found = match place {
-            Place::Line { start: from, end } => node.find(start, &text[from..end]),
+            Place::Line { start: from, end } => node.find(start, &text[from..], end - from),
             Place::Scratch => node.find_plain(&self.values.scratch),
         };
         Ok((found, after))

@@ -16,7 +16,7 @@ use super::tree::{Found, Node};
 use super::values::Values;
 use crate::ground::scan::text_end;
 use crate::ground::schema::Schema;
-use crate::ground::wide::{self, Kernel, Level, Padded};
+use crate::ground::wide::{self, Kernel, Level, Member, Padded};
 
 /// Most columns of a schema whose lines are read this way: one word of bits.
 const COLUMNS_MAX: usize = 64;
@@ -150,37 +150,26 @@ impl Kernel for Find<'_> {
         let mut at = start + 1;
         let mut plain = text.window(start)[0] == b'{';
         loop {
-            let key = text.window(at + 1);
-            let name = level.short_text(key);
-            let colon = at + 1 + name.len + 1;
-            let behind = text.window(colon);
-            plain &= (text.window(at)[0] == b'"') & name.closed & (behind[0] == b':');
-            let value_at = colon + 1 + usize::from(behind[1] == b' ');
-            let value = text.window(value_at);
-            let quoted = level.short_text(text.window(value_at + 1));
-            let is_text = value[0] == b'"';
-            let bare = level.bare_len(value);
-            let mut end = value_at + if is_text { quoted.len + 2 } else { bare };
-            if is_text & !quoted.closed {
-                let (text_end, ascii) = text_end(text.rest(0), value_at + 1);
-                end = text_end + 1;
-                plain &= ascii & (text.window(text_end)[0] == b'"');
+            let mut member = level.member(text.window(at));
+            if !member.ok {
+                match long_member(text, at) {
+                    Some(long) => member = long,
+                    None => return false,
+                }
             }
-            if !plain {
-                return false;
-            }
-            match node.find(key, &text.rest(at + 1)[..name.len]) {
+            let end = at + member.end;
+            match node.find(text.window(at + 1), text.rest(at + 1), member.name_len) {
                 Some(Found::Column(column)) => {
                     let place = column * CHUNK + line % CHUNK;
-                    places.starts[place] = value_at as u32;
+                    places.starts[place] = (at + member.value) as u32;
                     places.ends[place] = end as u32;
                     plain &= seen >> (column % 64) & 1 == 0;
                     seen |= 1 << (column % 64);
                 }
                 Some(Found::Member(_)) => return false,
-                None if is_text => {}
+                None if member.is_text => {}
                 None => {
-                    if Values::default().skip(text.rest(0), value_at) != Ok(end) {
+                    if Values::default().skip(text.rest(0), at + member.value) != Ok(end) {
                         return false;
                     }
                 }
@@ -194,4 +183,25 @@ impl Kernel for Find<'_> {
             at = end + 1 + usize::from(behind[1] == b' ');
         }
     }
+}
+
+/// A member whose text is longer than a window.
+#[inline(never)]
+fn long_member(text: Padded<'_>, at: usize) -> Option<Member> {
+    let bytes = text.rest(0);
+    let plain_end = |at: usize| {
+        let (end, ascii) = text_end(bytes, at);
+        (ascii && bytes[end] == b'"').then_some(end)
+    };
+    if bytes.get(at) != Some(&b'"') {
+        return None;
+    }
+    let name_end = plain_end(at + 1)?;
+    let value = name_end + 2 + usize::from(text.window(name_end + 2)[0] == b' ');
+    if bytes[name_end + 1] != b':' || text.window(value)[0] != b'"' {
+        return None;
+    }
+    let end = plain_end(value + 1)? + 1;
+    let name_len = name_end - at - 1;
+    Some(Member { name_len, value: value - at, end: end - at, is_text: true, ok: true })
 }

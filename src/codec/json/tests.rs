@@ -217,6 +217,9 @@ fn fields_are_found_wherever_they_are() {
         r#"{"a_name_of_twenty_lettres":1,"a_name_of_twenty_letters":2}"#,
         "2|1",
     );
+    let names = [("a_name_of_17_char", DataType::BigInt), ("b", DataType::BigInt)];
+    super::tests::check(&names, r#"{"a_name_of_17_cha":1,"":2,"b":3}"#, "NULL|3");
+    super::tests::check(&names, r#"{"a_name_of_17_char":1,"a_name_of_17_chars":2}"#, "1|NULL");
     let both = [("a=x", DataType::BigInt), ("b=x", DataType::Double)];
     super::tests::check(&both, r#"{"x":5}"#, "5|5.0");
     let wide: Vec<(String, DataType)> =

@@ -39,7 +39,7 @@ fn errors_say_where_and_what_to_do() {
     check_error("n IN (1, 'a')", "BIGINT and STRING cannot be compared", "'a'", "");
     check_error("n BETWEEN 1 AND 'a'", "cannot be compared", "'a'", "");
     check_error("a.b.c = 1", "more than two parts", "a.b.c", "FROM a.b");
-    check_error("n = (SELECT 1)", "subquery", "n = (SELECT 1)", "");
+    check_error("n = (SELECT 1)", "subquery", "SELECT 1", "");
     check_error("name LIKE 'a!b' ESCAPE '!'", "must stand before", "'a!b'", "");
     check_error("ok || ok = ok", "", "ok || ok = ok", "");
 }

@@ -95,11 +95,10 @@ impl Emitter {
                 row[self.keys + 1] = window.1 as u64;
             }
         }
-        for (row, &slot) in slots.iter().enumerate() {
-            if keys.nulls(slot).iter().all(|&word| word == 0) {
-                continue;
+        if keys.has_nulls() {
+            for (row, &slot) in slots.iter().enumerate() {
+                bits::for_each(keys.nulls(slot), |column| self.builder.set_null_at(row, column));
             }
-            bits::for_each(keys.nulls(slot), |column| self.builder.set_null_at(row, column));
         }
         if !keys.heap().is_empty() {
             for &column in &self.heaped {

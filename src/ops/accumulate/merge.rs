@@ -14,13 +14,17 @@ use crate::state::panes::Column;
 use crate::state::pool::Pool;
 
 /// Lines of a block that make it worth adding whole.
-const DENSE: u32 = 12;
+const DENSE: u32 = 20;
+/// Lines by which one is asked for before it is read.
+const AHEAD: usize = 8;
 
 /// Lines of several keys, each merged from its panes.
 #[derive(Default)]
 pub struct Merged {
     /// Key of each line.
     pub slots: Vec<u32>,
+    /// The slots again: 64 a block, a bit each.
+    blocks: Vec<(usize, u64)>,
     pub(super) lines: Vec<u64>,
     pub(super) width: usize,
     /// High parts of sums: (line, word) to what to add times 2^64.
@@ -28,6 +32,7 @@ pub struct Merged {
     /// Objects merged; owned words of the lines hold their numbers.
     pub(super) pool: Pool<Object>,
     block: Vec<u64>,
+    hits: Vec<(u32, u32)>,
 }
 
 impl Merged {
@@ -39,9 +44,21 @@ impl Merged {
             }
         }
         self.slots.clear();
+        self.blocks.clear();
         self.lines.clear();
         self.carries.clear();
-        self.width = layout.words;
+        self.width = layout.width();
+    }
+
+    /// Names slots whose lines are to be merged: `64 * block + bit` for every bit.
+    #[inline(always)]
+    pub fn name(&mut self, block: usize, bits: u64) {
+        self.blocks.push((block, bits));
+        let mut left = bits;
+        while left != 0 {
+            self.slots.push((block * 64) as u32 + left.trailing_zeros());
+            left &= left - 1;
+        }
     }
 
     #[inline(always)]
@@ -70,117 +87,141 @@ impl Merged {
         let high = self.carries.get(&(index as u32, word as u32));
         low + (i128::from(high.copied().unwrap_or(0)) << 64)
     }
+
+    /// The object of a merged line, if it has one.
+    pub(super) fn object(&mut self, index: usize, word: usize) -> Option<&mut Object> {
+        let cell = &mut self.lines[index * self.width + word];
+        (*cell != 0).then(|| self.pool.of(cell))
+    }
 }
 
 impl Layout {
-    /// Merges the lines of the slots `64 * block + bit` for every bit of `bits` over `columns`,
-    /// in their order, and appends one line a slot to `out`.
+    /// Merges the lines of the slots that `out` was told, over `columns` in their order: one line a
+    /// slot. O(slots x columns).
     ///
     /// # Panics
     /// If `out` was not cleared for this layout.
     pub fn merge<'a>(
         &self,
-        block: usize,
-        bits: u64,
         columns: impl Iterator<Item = &'a Column> + Clone,
         pool: &Pool<Object>,
         out: &mut Merged,
     ) {
-        assert_eq!(out.width, self.words, "cleared for this layout");
-        let start = out.slots.len();
-        let mut left = bits;
-        while left != 0 {
-            out.slots.push((block * 64) as u32 + left.trailing_zeros());
-            left &= left - 1;
-        }
-        out.lines.resize(out.slots.len() * self.words, 0);
+        assert_eq!(out.width, self.width(), "cleared for this layout");
+        out.lines.resize(out.slots.len() * out.width, 0);
         if self.additive && columns.clone().all(|column| column.carries.is_empty()) {
-            let fits = if bits.count_ones() >= DENSE {
-                self.add_block(block, bits, columns.clone(), start, out)
-            } else {
-                self.add_lines(block, bits, columns.clone(), start, out)
+            let over = match out.width {
+                1 => add_all::<1>(columns.clone(), out),
+                2 => add_all::<2>(columns.clone(), out),
+                4 => add_all::<4>(columns.clone(), out),
+                8 => add_all::<8>(columns.clone(), out),
+                _ => 1 << 63,
             };
-            if fits {
+            if over >> 63 == 0 {
                 return;
             }
-            out.lines[start * self.words..].fill(0);
+            out.lines.fill(0);
         }
+        let (blocks, mut hits) = (std::mem::take(&mut out.blocks), std::mem::take(&mut out.hits));
         for column in columns {
-            let mut here = column.touched.word(block) & bits;
-            while here != 0 {
-                let bit = here.trailing_zeros();
-                let index = start + (bits & ((1 << bit) - 1)).count_ones() as usize;
-                let slot = (block * 64) as u32 + bit;
-                for call in &self.calls {
-                    merge_call(call, column, slot, pool, index, out);
+            hits.clear();
+            let mut start = 0;
+            for &(block, bits) in &blocks {
+                let mut here = column.touched.word(block) & bits;
+                while here != 0 {
+                    let bit = here.trailing_zeros();
+                    let before = (bits & ((1 << bit) - 1)).count_ones();
+                    hits.push(((block * 64) as u32 + bit, start + before));
+                    here &= here - 1;
                 }
-                here &= here - 1;
+                start += bits.count_ones();
+            }
+            for call in &self.calls {
+                for &(slot, index) in &hits {
+                    merge_call(call, column, slot, pool, index as usize, out);
+                }
             }
         }
+        (out.blocks, out.hits) = (blocks, hits);
     }
+}
 
-    /// Adds whole blocks of 64 lines; false if a sum left 64 bits.
-    fn add_block<'a>(
-        &self,
-        block: usize,
-        bits: u64,
-        columns: impl Iterator<Item = &'a Column>,
-        start: usize,
-        out: &mut Merged,
-    ) -> bool {
-        let mut total = std::mem::take(&mut out.block);
-        let (mut over, mut width) = (0, self.words);
-        total.clear();
-        for column in columns.filter(|column| column.touched.word(block) & bits != 0) {
-            let lines = column.lines.block(block);
-            width = column.lines.width();
-            if total.is_empty() {
-                total.extend_from_slice(lines);
-                continue;
-            }
-            for (sum, &word) in total.iter_mut().zip(lines) {
-                let next = sum.wrapping_add(word);
-                over |= (*sum ^ next) & (word ^ next);
-                *sum = next;
-            }
+/// Adds all lines as vectors of words; the sign bit of the answer is set if a sum left 64 bits.
+fn add_all<'a, const W: usize>(
+    columns: impl Iterator<Item = &'a Column> + Clone,
+    out: &mut Merged,
+) -> u64 {
+    let Merged { slots, blocks, lines, block: total, .. } = out;
+    let (mut over, mut start, mut sparse) = (0, 0, 0);
+    let (lines, _) = lines.as_chunks_mut::<W>();
+    for &(block, bits) in blocks.iter() {
+        let end = start + bits.count_ones() as usize;
+        if bits.count_ones() >= DENSE {
+            let between = sparse..start;
+            over |= add_sparse(columns.clone(), &slots[between.clone()], &mut lines[between]);
+            over |= add_block(columns.clone(), block, bits, total, &mut lines[start..end]);
+            sparse = end;
         }
-        let mut left = bits;
-        for line in out.lines[start * self.words..].chunks_exact_mut(self.words) {
-            let at = left.trailing_zeros() as usize * width;
-            if let Some(sum) = total.get(at..at + self.words) {
-                line.copy_from_slice(sum);
-            }
-            left &= left - 1;
-        }
-        out.block = total;
-        over >> 63 == 0
+        start = end;
     }
+    over | add_sparse(columns, &slots[sparse..], &mut lines[sparse..])
+}
 
-    /// As `add_block`, line by line.
-    fn add_lines<'a>(
-        &self,
-        block: usize,
-        bits: u64,
-        columns: impl Iterator<Item = &'a Column>,
-        start: usize,
-        out: &mut Merged,
-    ) -> bool {
-        let mut over = 0;
-        for column in columns.filter(|column| column.touched.word(block) & bits != 0) {
-            let (lines, width) = (column.lines.block(block), column.lines.width());
-            let mut left = bits;
-            for line in out.lines[start * self.words..].chunks_exact_mut(self.words) {
-                let at = left.trailing_zeros() as usize * width;
-                for (sum, &word) in line.iter_mut().zip(&lines[at..]) {
+/// Adds single lines.
+fn add_sparse<'a, const W: usize>(
+    columns: impl Iterator<Item = &'a Column>,
+    slots: &[u32],
+    lines: &mut [[u64; W]],
+) -> u64 {
+    let mut over = 0;
+    for column in columns {
+        for (i, (&slot, total)) in slots.iter().zip(lines.iter_mut()).enumerate() {
+            if let Some(&ahead) = slots.get(i + AHEAD) {
+                column.lines.prefetch(ahead);
+            }
+            if let Some(line) = column.lines.line(slot).first_chunk::<W>() {
+                for (sum, &word) in total.iter_mut().zip(line) {
                     let next = sum.wrapping_add(word);
                     over |= (*sum ^ next) & (word ^ next);
                     *sum = next;
                 }
-                left &= left - 1;
             }
         }
-        over >> 63 == 0
     }
+    over
+}
+
+/// Adds a whole block of 64 lines and picks those that are meant.
+fn add_block<'a, const W: usize>(
+    columns: impl Iterator<Item = &'a Column>,
+    block: usize,
+    bits: u64,
+    total: &mut Vec<u64>,
+    lines: &mut [[u64; W]],
+) -> u64 {
+    let mut over = 0;
+    total.clear();
+    for column in columns.filter(|column| column.touched.word(block) & bits != 0) {
+        let words = column.lines.block(block);
+        if total.is_empty() {
+            total.extend_from_slice(words);
+            continue;
+        }
+        for (sum, &word) in total.iter_mut().zip(words) {
+            let next = sum.wrapping_add(word);
+            over |= (*sum ^ next) & (word ^ next);
+            *sum = next;
+        }
+    }
+    let (sums, _) = total.as_chunks::<W>();
+    let mut left = bits;
+    for line in lines {
+        if let Some(sum) = sums.get(left.trailing_zeros() as usize) {
+            *line = *sum;
+        }
+        left &= left - 1;
+    }
+    over
 }
 
 fn merge_call(
@@ -284,17 +325,4 @@ fn variance(theirs: &[u64], mine: &mut [u64]) {
     mine[0] = total.to_bits();
     mine[1] = (mean + apart * (m / total)).to_bits();
     mine[2] = (squares + more + apart * apart * (n * m / total)).to_bits();
-}
-
-impl Merged {
-    /// Takes the objects of merged lines, for finishing.
-    pub(super) fn object(&mut self, index: usize, word: usize) -> Option<&mut Object> {
-        let cell = &mut self.lines[index * self.width + word];
-        (*cell != 0).then(|| self.pool.of(cell))
-    }
-
-    /// Bytes held for merging.
-    pub fn memory_bytes(&self) -> usize {
-        self.lines.capacity() * 8 + self.pool.memory_bytes()
-    }
 }

@@ -28,6 +28,7 @@ use crate::expr::aggregate::{AggregateCall, AggregateFunc};
 use crate::ground::batch::RecordBatch;
 use crate::ground::bits;
 use crate::ground::schema::DataType;
+use crate::state::lines::Lines;
 
 /// How a value's slot becomes a word that grows with it, so that MIN and MAX are one unsigned
 /// maximum whose identity is 0.
@@ -153,6 +154,11 @@ impl Layout {
     /// Words of a line.
     pub fn words(&self) -> usize {
         self.words
+    }
+
+    /// Words that a line takes in memory.
+    fn width(&self) -> usize {
+        Lines::width_of(self.words)
     }
 
     /// Words that hold pool numbers.

@@ -34,7 +34,7 @@ use nfa::store::{Layout, Store};
 use nfa::{Nfa, TooLarge};
 use refs::Ref;
 use select::Selector;
-use strict::{Positions, Strict};
+use strict::{Known, Positions, Strict};
 
 /// All that the operator is made from.
 pub struct PatternSpec {
@@ -47,6 +47,8 @@ pub struct PatternSpec {
     pub late: Option<usize>,
     /// Port for partial matches that `within` ended, if anybody reads them.
     pub timed_out: Option<usize>,
+    /// Columns that are the same in all rows of a key or hold the rows' time.
+    pub known: Known,
 }
 
 enum Executor {
@@ -106,7 +108,7 @@ impl Pattern {
         };
         let strict = Positions::of(&spec.ast).filter(|_| spec.timed_out.is_none() && !only_nfa);
         let strict = match strict {
-            Some(positions) => Strict::new(positions, tests, layout.clone()),
+            Some(positions) => Strict::new(positions, tests, &layout, &spec.known),
             None => Err(tests),
         };
         let executor = match strict {
@@ -172,8 +174,7 @@ impl Ordered for Pattern {
         match &mut self.executor {
             Executor::Strict(strict) => {
                 strict.rings.grow(slots);
-                let (batch, found) = (rows.records, &mut self.found.matches);
-                strict.rows(batch, rows.select, rows.times, keyed.slots, &self.masks, found);
+                strict.rows(rows, keyed.slots, &self.masks, &mut self.found.matches);
             }
             Executor::Machine(machine) => {
                 machine.store.grow(slots);

@@ -16,6 +16,10 @@ pub trait Rows {
     type Row: Copy;
     /// The rows of a step (of all steps if `step` is `None`), newest first.
     fn newest_first(&self, step: Option<u32>) -> impl Iterator<Item = Self::Row>;
+    /// The first row of a step.
+    fn first(&self, step: u32) -> Option<Self::Row> {
+        self.newest_first(Some(step)).last()
+    }
     /// A kept value.
     fn value(&self, row: Self::Row, place: usize) -> Value<'_>;
 }
@@ -49,11 +53,17 @@ impl Ref {
         let Some((place, data_type)) = &self.argument else {
             return word(found().count() as i64);
         };
+        let one = match self.func {
+            StepFunc::Last => Some(found().next()),
+            StepFunc::First => Some(rows.first(self.step)),
+            _ => None,
+        };
+        if let Some(row) = one {
+            return row.map_or(NULL, |row| rows.value(row, *place));
+        }
         let values = || found().map(|row| rows.value(row, *place));
         let known = || values().filter(|value| !value.null);
         match self.func {
-            StepFunc::Last => values().next().unwrap_or(NULL),
-            StepFunc::First => values().last().unwrap_or(NULL),
             StepFunc::Count => word(known().count() as i64),
             StepFunc::Min => known().reduce(|a, b| pick(a, b, data_type, true)).unwrap_or(NULL),
             StepFunc::Max => known().reduce(|a, b| pick(a, b, data_type, false)).unwrap_or(NULL),
@@ -61,7 +71,7 @@ impl Ref {
                 self.of_doubles(known())
             }
             StepFunc::Sum | StepFunc::Avg => self.of_words(known(), data_type),
-            StepFunc::ArrayAgg => NULL,
+            StepFunc::First | StepFunc::Last | StepFunc::ArrayAgg => NULL,
         }
     }
 

@@ -41,7 +41,7 @@ fn rows(keys: u32) -> impl Strategy<Value = Vec<(u32, Json)>> {
         let mut time = 0;
         let row = |(id, (key, step, t, v)): (usize, (u32, i64, Option<&str>, Option<i64>))| {
             time += step;
-            (key, json!({"id": id, "ts": time, "t": t, "v": v}))
+            (key, json!({"id": id, "ts": time, "t": t, "v": v, "k": key}))
         };
         rows.into_iter().enumerate().map(row).collect()
     })
@@ -139,8 +139,8 @@ fn is_not(step: &Step) -> bool {
     step.contiguity.is_some_and(|contiguity| contiguity.is_not())
 }
 
-/// What comes out of a pattern: (time, mark, what each step took).
-type Found = Vec<(Time, Time, String)>;
+/// What comes out of a pattern: (time, mark, what each step took, key and time of the first row).
+type Found = Vec<(Time, Time, String, [Option<u64>; 2])>;
 
 /// Runs rows through the operator, in batches that end before the places in `cuts`; after each,
 /// every key's state goes out and in again if `saved`.
@@ -151,7 +151,7 @@ fn run(
     cuts: &[usize],
     saved: bool,
 ) -> Found {
-    let (keys, mut out) = (KeyTable::new(&[]), Outputs::new(&[names.len()], 7));
+    let (keys, mut out) = (KeyTable::new(&[]), Outputs::new(&[names.len() + 2], 7));
     let events: Vec<Json> = rows.iter().map(|(_, row)| row.clone()).collect();
     let batch = batch(&events);
     let mut from = 0;
@@ -178,17 +178,16 @@ fn run(
         }
         from = end;
     }
-    let mut found = Vec::new();
+    let (mut found, mut rows_taken) = (Vec::new(), Vec::new());
     for emitted in out.ports[0].take() {
-        let marks = emitted.marks.clone();
-        let rows = taken(&[emitted], names);
-        found.extend(
-            rows.into_iter()
-                .zip(marks)
-                .map(|((time, taken), mark)| (time, mark, format!("{taken:?}"))),
-        );
+        for row in 0..emitted.records.rows() {
+            let first = [0, 1].map(|i| emitted.records.get(row, names.len() + i));
+            found.push((emitted.marks[row], first));
+        }
+        rows_taken.extend(taken(&[emitted], names));
     }
-    found
+    let both = found.into_iter().zip(rows_taken);
+    both.map(|((mark, first), (time, taken))| (time, mark, format!("{taken:?}"), first)).collect()
 }
 
 fn check_strict(ast: Ast, rows: &[(u32, Json)], cuts: &[usize]) -> Result<(), TestCaseError> {
@@ -369,7 +368,7 @@ fn check_plain(ast: &Ast, rows: &[(u32, Json)]) -> Result<(), TestCaseError> {
     let operator = Pattern::new(spec(ast.clone(), &texts(), None), &super::nfa::vectors::schema())
         .expect("small");
     let mut got: Vec<String> =
-        run(operator, &names, rows, &[], false).into_iter().map(|(_, _, taken)| taken).collect();
+        run(operator, &names, rows, &[], false).into_iter().map(|(_, _, taken, _)| taken).collect();
     let events: Vec<Json> = rows.iter().map(|(_, row)| row.clone()).collect();
     let batch = batch(&events);
     let mut plain = Plain {

@@ -219,6 +219,12 @@ impl Core {
     fn sort_into_groups(&mut self, times: &[Time], first: u32) {
         let (mut start, mut end, mut pane) = self.current;
         let mut group = self.group(pane);
+        let least = times.iter().fold(Time::MAX, |least, &time| least.min(time));
+        let most = times.iter().fold(Time::MIN, |most, &time| most.max(time));
+        if least >= start.max(self.open_from) && most < end {
+            self.groups[group].rows.extend(first..first + times.len() as u32);
+            return;
+        }
         for (i, &time) in times.iter().enumerate() {
             let row = first + i as u32;
             if time < self.open_from {
@@ -300,8 +306,8 @@ impl Core {
             self.merged.clear(&self.layout);
             let (from, to) = self.frame.panes_of(window);
             let columns = self.panes.columns().range(self.panes.between(from, to));
-            let (block, bit) = (slot as usize / 64, 1 << (slot % 64));
-            self.layout.merge(block, bit, columns, &self.panes.pool, &mut self.merged);
+            self.merged.name(slot as usize / 64, 1 << (slot % 64));
+            self.layout.merge(columns, &self.panes.pool, &mut self.merged);
             for ((_, set), counts) in self.distinct.iter().zip(&mut self.counts) {
                 counts.clear();
                 counts.push(set.remembered(window, slot));
@@ -354,8 +360,10 @@ impl Core {
             && window <= to
         {
             let due = self.frame.bounds(window).1 - 1;
-            self.come_to(window - 1, self.frame.dead(due));
+            // Just before the window is due: it may be its own last moment.
+            self.come_to(window - 1, self.frame.dead(due - 1));
             self.fire(window, keys, out);
+            self.done = window;
         }
         self.come_to(to, self.frame.dead(watermark));
     }
@@ -413,17 +421,25 @@ impl Core {
         let mark = self.frame.bounds(window).1 - 2;
         self.merged.clear(&self.layout);
         union.for_each_word(|block, bits| {
-            let columns = self.panes.columns().range(range.clone());
-            self.layout.merge(block, bits, columns, &self.panes.pool, &mut self.merged);
+            self.merged.name(block, bits);
             if self.merged.slots.len() >= FIRED {
-                self.fire_merged(window, mark, keys, out);
+                self.fire_merged(window, mark, range.clone(), keys, out);
             }
         });
-        self.fire_merged(window, mark, keys, out);
+        self.fire_merged(window, mark, range, keys, out);
         self.union = union;
     }
 
-    fn fire_merged(&mut self, window: i64, mark: Time, keys: &KeyTable, out: &mut Outputs) {
+    fn fire_merged(
+        &mut self,
+        window: i64,
+        mark: Time,
+        columns: std::ops::Range<usize>,
+        keys: &KeyTable,
+        out: &mut Outputs,
+    ) {
+        let columns = self.panes.columns().range(columns);
+        self.layout.merge(columns, &self.panes.pool, &mut self.merged);
         for ((_, set), counts) in self.distinct.iter_mut().zip(&mut self.counts) {
             set.counts(&self.merged.slots, counts);
             if self.frame.spec.lateness > 0 {

@@ -187,6 +187,7 @@ fn watermark(
     if let Some(text) = &given.condition {
         plan.emit = WatermarkEmit::PerEvent;
         if let Some(condition) = condition(text, &Scope::of(schema), out) {
+            let condition = Box::new(condition);
             plan.kind = WatermarkKind::Punctuated { condition };
         }
     }

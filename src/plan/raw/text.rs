@@ -78,8 +78,10 @@ pub fn literal(written: &str, start: usize, value: &str) -> Vec<Piece> {
     let body_end = written.len().saturating_sub(quote.len()).max(at);
     let body = &written[..body_end];
     if quote.len() == 3 {
-        at += body[at..].starts_with("\r\n").then_some(2).unwrap_or_default();
-        at += body[at..].starts_with('\n') as usize;
+        // A newline right behind the quotes is no part of the value.
+        let rest = &body[at..];
+        at += rest.len()
+            - rest.strip_prefix("\r\n").or(rest.strip_prefix('\n')).unwrap_or(rest).len();
     }
     let escapes = quote.starts_with('"');
     let mut pieces = vec![Piece { value: 0, source: start + at }];

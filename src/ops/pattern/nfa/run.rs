@@ -148,23 +148,26 @@ impl<'a> Truth<'a> {
     }
 
     fn test(&self, i: usize, store: &Store) -> bool {
-        let Some(rest) = &self.tests.conditions[i].rest else {
-            return true;
-        };
-        let (refs, node) = (&self.tests.refs[i], self.node);
-        let chain = Chain { store, node };
-        let Event { batch, row, .. } = self.event;
-        const FEW: usize = 8;
-        if refs.len() <= FEW {
-            let mut values = [NULL; FEW];
-            for (value, of) in values.iter_mut().zip(refs) {
-                *value = of.scalar(&chain);
-            }
-            rest.test(batch, row, &values[..refs.len()])
-        } else {
-            let values: Vec<Value<'_>> = refs.iter().map(|of| of.scalar(&chain)).collect();
-            rest.test(batch, row, &values)
+        test_rest(self.tests, i, self.event, &Chain { store, node: self.node })
+    }
+}
+
+/// The part of test `i` that reads what was taken.
+pub fn test_rest<R: Rows>(tests: &Tests, i: usize, event: Event<'_>, rows: &R) -> bool {
+    let Some(rest) = &tests.conditions[i].rest else {
+        return true;
+    };
+    let refs = &tests.refs[i];
+    const FEW: usize = 4;
+    if refs.len() <= FEW {
+        let mut values = [NULL; FEW];
+        for (value, of) in values.iter_mut().zip(refs) {
+            *value = of.scalar(rows);
         }
+        rest.test(event.batch, event.row, &values[..refs.len()])
+    } else {
+        let values: Vec<Value<'_>> = refs.iter().map(|of| of.scalar(rows)).collect();
+        rest.test(event.batch, event.row, &values)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::ground::time::Time;
 use crate::ops::output::{Emitted, Outputs};
 use crate::ops::pattern::ast::{AfterMatch, Ast, Contiguity, Inner, Step, Times, Within};
 use crate::ops::pattern::check::{Refusal, check};
+use crate::ops::pattern::strict::Known;
 use crate::ops::pattern::{Pattern, PatternSpec};
 use crate::ops::{KeyedRows, Ordered, Rows};
 use crate::state::keys::KeyTable;
@@ -102,11 +103,13 @@ pub(crate) fn schema() -> Schema {
         Column::new("id", DataType::BigInt),
         Column::new("t", DataType::String),
         Column::new("v", DataType::BigInt),
+        Column::new("k", DataType::BigInt),
+        Column::new("ts", DataType::Timestamp),
     ])
 }
 
 pub(crate) fn batch(events: &[Json]) -> RecordBatch {
-    let mut builder = BatchBuilder::new(3, events.len());
+    let mut builder = BatchBuilder::new(5, events.len());
     for event in events {
         let mut nulls = 0;
         let mut number = |i: usize, key: &str| {
@@ -115,7 +118,7 @@ pub(crate) fn batch(events: &[Json]) -> RecordBatch {
                 0
             }) as u64
         };
-        let (id, v) = (number(0, "id"), number(2, "v"));
+        let (id, v, k, ts) = (number(0, "id"), number(2, "v"), number(3, "k"), number(4, "ts"));
         let text = match event["t"].as_str() {
             Some(text) => slot::put(text.as_bytes(), &mut builder.heap),
             None => {
@@ -123,7 +126,7 @@ pub(crate) fn batch(events: &[Json]) -> RecordBatch {
                 0
             }
         };
-        builder.push_nulls(&[id, text, v], &[nulls]);
+        builder.push_nulls(&[id, text, v, k, ts], &[nulls]);
     }
     builder.finish()
 }
@@ -131,15 +134,21 @@ pub(crate) fn batch(events: &[Json]) -> RecordBatch {
 /// Name of a step to the ids that it took.
 type Taken = BTreeMap<String, Vec<i64>>;
 
-/// A pattern whose matches show the ids that each step took.
+/// A pattern whose matches show the ids that each step took, and behind them the first row's key
+/// and time.
 pub(crate) fn spec(ast: Ast, texts: &[String], timed_out: Option<usize>) -> PatternSpec {
     let (schema, names) = (schema(), ast.names());
     let scope = Scope::of(&schema);
-    let conditions = texts
-        .iter()
-        .map(|text| Condition::compile(text, &scope, &names).expect("the condition compiles"));
-    let select: Vec<(String, String)> =
+    let compile = |text: &String| match Condition::compile(text, &scope, &names) {
+        Ok(condition) => condition,
+        // A reference to a step that this pattern does not have.
+        Err(_) => Condition::compile("TRUE", &scope, &names).expect("TRUE compiles"),
+    };
+    let mut select: Vec<(String, String)> =
         names.iter().map(|name| (name.clone(), format!("ARRAY_AGG({name}.id)"))).collect();
+    for column in ["k", "ts"] {
+        select.push((format!("first_{column}"), format!("FIRST({}.{column})", names[0])));
+    }
     let Ok(select) = compile_match_select(&select, &scope, &names) else {
         panic!("the select compiles");
     };
@@ -148,6 +157,7 @@ pub(crate) fn spec(ast: Ast, texts: &[String], timed_out: Option<usize>) -> Patt
         select,
         late: None,
         timed_out,
+        known: Known { key: vec![3], event_time: Some(4) },
         ast,
     }
 }
@@ -195,7 +205,7 @@ fn run(case: &Json, drive: Drive) -> Answer {
     let spec = spec(ast, &texts, Some(1));
     let mut operator = Pattern::new(spec, &schema()).expect("within the limit");
     let keys = KeyTable::new(&[]);
-    let mut out = Outputs::new(&[names.len(), names.len()], 64);
+    let mut out = Outputs::new(&[names.len() + 2; 2], 64);
     let events = case["events"].as_array().expect("events");
     let batch = batch(events);
     let mut answer = Answer::default();

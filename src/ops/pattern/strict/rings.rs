@@ -1,0 +1,333 @@
+//! The prefixes of each key, and the last rows that they consist of.
+//!
+//! ```text
+//! word (8 bytes a key)   bits 0..m-1    bit k: the key's last k + 1 rows are a prefix
+//!                        bits m-1..56   null bits of the ring, if there is room for them
+//!                        bits 56..64    the place in the ring for the next row
+//! ring (a line a key)    [null bits] | for each of the last m - 1 rows: [time] | kept columns
+//! ```
+//!
+//! 1. If bit k is set, the last k + 1 places of the ring are the key's last rows, in order.
+//! 2. A word without prefixes is 0.
+//! 3. A line of up to a cache line does not straddle two; a longer one begins with one.
+
+use crate::expr::Value;
+use crate::ground::prefetch;
+use crate::ground::slot;
+use crate::ground::time::Time;
+use crate::ops::pattern::nfa::run::Event;
+use crate::ops::pattern::reader::Reader;
+use crate::ops::pattern::texts::Texts;
+use crate::state::{Handle, LoadError};
+
+const HEAD_SHIFT: u32 = 56;
+/// Words of a cache line.
+const LINE: usize = 8;
+
+/// See the module's head.
+pub struct Rings {
+    words: Vec<u64>,
+    ring: Vec<u64>,
+    /// Words of a key's line, and of one row in it.
+    stride: usize,
+    row_words: usize,
+    /// Where rows begin in a line: behind the null bits, if they are there.
+    first: usize,
+    /// Rows in a ring, m - 1.
+    rows: usize,
+    /// Words of a row that its time takes: 0 or 1.
+    timed: usize,
+    columns: Vec<usize>,
+    heaped: Vec<bool>,
+    texts: Texts,
+    has_texts: bool,
+}
+
+impl Rings {
+    /// Rings for patterns of `length` rows that keep `columns`, with the rows' times if
+    /// `is_timed`; `None` if there are more values in a ring than null bits.
+    pub fn new(
+        length: usize,
+        columns: Vec<usize>,
+        heaped: Vec<bool>,
+        is_timed: bool,
+    ) -> Option<Rings> {
+        let rows = length - 1;
+        let values = rows * columns.len();
+        if values > 64 {
+            return None;
+        }
+        let first = usize::from(rows + values > HEAD_SHIFT as usize);
+        let timed = usize::from(is_timed);
+        let row_words = timed + columns.len();
+        let stride = first + rows * row_words;
+        let stride =
+            if stride <= LINE { stride.next_power_of_two() } else { stride.next_multiple_of(LINE) };
+        Some(Rings {
+            words: Vec::new(),
+            ring: Vec::new(),
+            stride,
+            row_words,
+            first,
+            rows,
+            timed,
+            has_texts: heaped.contains(&true),
+            columns,
+            heaped,
+            texts: Texts::default(),
+        })
+    }
+
+    /// Makes room for slots below `keys`.
+    pub fn grow(&mut self, keys: usize) {
+        if keys > self.words.len() {
+            let room = keys.next_power_of_two().max(1024);
+            self.words.resize(room, 0);
+            self.ring.resize(room * self.stride, 0);
+            prefetch::huge(&mut self.words);
+            prefetch::huge(&mut self.ring);
+        }
+    }
+
+    /// Asks for a key's word, and its line, ahead of their use.
+    #[inline(always)]
+    pub fn prefetch(&self, slot: u32, with_line: bool) {
+        prefetch::read(&self.words, slot as usize);
+        if with_line {
+            let at = slot as usize * self.stride;
+            prefetch::read(&self.ring, at);
+            if self.stride > LINE {
+                prefetch::read(&self.ring, at + LINE);
+            }
+        }
+    }
+
+    /// A key's word.
+    #[inline(always)]
+    pub fn word(&self, slot: u32) -> u64 {
+        self.words[slot as usize]
+    }
+
+    /// The prefixes in a word.
+    #[inline(always)]
+    pub fn live(&self, word: u64) -> u32 {
+        (word & ((1 << self.rows) - 1)) as u32
+    }
+
+    /// Ends a key's prefixes.
+    #[inline(always)]
+    pub fn forget(&mut self, slot: u32) {
+        self.words[slot as usize] = 0;
+    }
+
+    /// Where the row `back` rows ago begins, and its place in the ring.
+    #[inline(always)]
+    fn entry(&self, slot: u32, word: u64, back: usize) -> (usize, usize) {
+        let head = (word >> HEAD_SHIFT) as usize;
+        let place = if head >= back { head - back } else { head + self.rows - back };
+        (self.at(slot, place), place)
+    }
+
+    #[inline(always)]
+    fn at(&self, slot: u32, place: usize) -> usize {
+        slot as usize * self.stride + self.first + place * self.row_words
+    }
+
+    /// Time of the row `back` rows ago.
+    ///
+    /// # Panics
+    /// May, if the rings keep no times.
+    #[inline(always)]
+    pub fn time(&self, slot: u32, word: u64, back: usize) -> Time {
+        debug_assert!(self.timed == 1, "times are kept");
+        self.ring[self.entry(slot, word, back).0] as Time
+    }
+
+    /// Null bits of a key's ring: place by place, column by column.
+    #[inline(always)]
+    fn nulls(&self, slot: u32, word: u64) -> u64 {
+        if self.first == 1 {
+            self.ring[slot as usize * self.stride]
+        } else {
+            (word & ((1 << HEAD_SHIFT) - 1)) >> self.rows
+        }
+    }
+
+    /// Kept column `i` of the row `back` rows ago.
+    #[inline(always)]
+    pub fn value(&self, slot: u32, word: u64, back: usize, i: usize) -> Value<'_> {
+        let (at, place) = self.entry(slot, word, back);
+        let null = self.nulls(slot, word) >> (place * self.columns.len() + i) & 1 == 1;
+        let stored = self.ring[at + self.timed + i];
+        if self.heaped[i] && slot::is_heaped(stored) {
+            let heap = self.texts.get(stored);
+            let slot = slot::heaped(0, heap.len());
+            return Value { slot, null, heap };
+        }
+        Value { slot: stored, null, heap: &[] }
+    }
+
+    /// Keeps the event behind the rows of `word`; `live` are the prefixes that it leaves.
+    #[inline(always)]
+    pub fn push(&mut self, slot: u32, word: u64, live: u32, event: Event<'_>) {
+        let head = (word >> HEAD_SHIFT) as usize;
+        let at = self.at(slot, head);
+        if self.timed == 1 {
+            self.ring[at] = event.time as u64;
+        }
+        let columns = self.columns.len();
+        let shift = head * columns;
+        let own = ((1u128 << columns) - 1) as u64;
+        let mut nulls = self.nulls(slot, word) & !(own << shift);
+        if self.has_texts || event.batch.has_nulls() {
+            nulls |= self.keep_slow(at, event) << shift;
+        } else {
+            let row = event.batch.row(event.row);
+            let kept = &mut self.ring[at + self.timed..at + self.row_words];
+            for (value, &column) in kept.iter_mut().zip(&self.columns) {
+                *value = row[column];
+            }
+        }
+        let head = if head + 1 == self.rows { 0 } else { head + 1 };
+        self.set_word(slot, live, nulls, head);
+    }
+
+    #[inline(always)]
+    fn set_word(&mut self, slot: u32, live: u32, nulls: u64, head: usize) {
+        let mut word = u64::from(live) | (head as u64) << HEAD_SHIFT;
+        if self.first == 1 {
+            self.ring[slot as usize * self.stride] = nulls;
+        } else {
+            word |= nulls << self.rows;
+        }
+        self.words[slot as usize] = word;
+    }
+
+    /// Keeps values of which some may be NULL or long; the null bits of the row.
+    fn keep_slow(&mut self, at: usize, event: Event<'_>) -> u64 {
+        let mut nulls = 0;
+        for i in 0..self.columns.len() {
+            let column = self.columns[i];
+            let value = event.batch.get(event.row, column);
+            let text = match value {
+                Some(value) if self.heaped[i] && slot::is_heaped(value) => {
+                    slot::bytes(&event.batch.row(event.row)[column], event.batch.heap())
+                }
+                _ => &[],
+            };
+            nulls |= u64::from(value.is_none()) << i;
+            self.set(at, i, value, text);
+        }
+        nulls
+    }
+
+    /// Sets one value of the row at `at`. A long text that stood there is freed.
+    fn set(&mut self, at: usize, i: usize, value: Option<u64>, text: &[u8]) {
+        let place = at + self.timed + i;
+        let (old, heaped) = (self.ring[place], self.heaped[i]);
+        if heaped && slot::is_heaped(old) {
+            self.texts.free(old);
+        }
+        self.ring[place] = match value {
+            Some(value) if heaped && slot::is_heaped(value) => self.texts.put(text),
+            Some(value) => value,
+            None => 0,
+        };
+    }
+}
+
+/// ```text
+/// prefixes: u32 | rows: u32 | for each, oldest first: time i64, or 0 | for each kept column:
+///                             0 (NULL) | 1, slot u64 | 2, length u32, bytes
+/// ```
+impl Handle for Rings {
+    fn save(&self, slot: u32, out: &mut Vec<u8>) {
+        let word = self.words.get(slot as usize).copied().unwrap_or(0);
+        let live = self.live(word);
+        if live == 0 {
+            return;
+        }
+        let rows = 32 - live.leading_zeros();
+        out.extend_from_slice(&live.to_le_bytes());
+        out.extend_from_slice(&rows.to_le_bytes());
+        for back in (1..=rows as usize).rev() {
+            let time = if self.timed == 1 { self.time(slot, word, back) } else { 0 };
+            out.extend_from_slice(&time.to_le_bytes());
+            for i in 0..self.columns.len() {
+                let value = self.value(slot, word, back, i);
+                if value.null {
+                    out.push(0);
+                } else if self.heaped[i] && slot::is_heaped(value.slot) {
+                    out.push(2);
+                    out.extend_from_slice(&(value.heap.len() as u32).to_le_bytes());
+                    out.extend_from_slice(value.heap);
+                } else {
+                    out.push(1);
+                    out.extend_from_slice(&value.slot.to_le_bytes());
+                }
+            }
+        }
+    }
+
+    fn load(&mut self, slot: u32, bytes: &[u8]) -> Result<(), LoadError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.grow(slot as usize + 1);
+        self.read(slot, bytes).ok_or_else(|| LoadError {
+            handle: "prefixes".into(),
+            reason: "the bytes are not what this version writes".into(),
+        })
+    }
+
+    fn clear(&mut self, slot: u32) {
+        if slot as usize >= self.words.len() {
+            return;
+        }
+        self.forget(slot);
+        // Only texts hold memory; the rest is written over.
+        let columns = if self.has_texts { self.columns.len() } else { 0 };
+        for place in 0..self.rows {
+            for i in 0..columns {
+                self.set(self.at(slot, place), i, None, &[]);
+            }
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        (self.words.capacity() + self.ring.capacity()) * 8 + self.texts.bytes()
+    }
+}
+
+impl Rings {
+    fn read(&mut self, slot: u32, bytes: &[u8]) -> Option<()> {
+        let mut from = Reader::new(bytes);
+        let (live, rows) = (from.u32()?, from.u32()? as usize);
+        if rows > self.rows || live == 0 || live >> self.rows != 0 {
+            return None;
+        }
+        let mut nulls = 0;
+        for place in 0..rows {
+            let (at, time) = (self.at(slot, place), from.u64()?);
+            if self.timed == 1 {
+                self.ring[at] = time;
+            }
+            for i in 0..self.columns.len() {
+                let (value, text) = match from.u8()? {
+                    0 => (None, &[][..]),
+                    1 => (Some(from.u64()?), &[][..]),
+                    2 => {
+                        let len = from.u32()? as usize;
+                        (Some(slot::heaped(0, len)), from.take(len)?)
+                    }
+                    _ => return None,
+                };
+                nulls |= u64::from(value.is_none()) << (place * self.columns.len() + i);
+                self.set(at, i, value, text);
+            }
+        }
+        let head = if rows == self.rows { 0 } else { rows };
+        self.set_word(slot, live, nulls, head);
+        from.is_empty().then_some(())
+    }
+}
