@@ -259,7 +259,8 @@ impl<H: Host> StageTask<H> {
             self.host.yield_now().await;
         }
         self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
-        self.outgoing.end(&self.graph, &self.host, component, finished).await
+        self.outgoing.end(&self.graph, &self.host, component, finished).await;
+        Ok(())
     }
 
     /// Takes one block of a feed.

@@ -104,7 +104,8 @@ impl<H: Host> SourceTask<H> {
         self.graph.borrow_mut().advance(&self.direct, mark)?;
         self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
         let component = self.node.component;
-        self.outgoing.end(&self.graph, &self.host, component, finished).await
+        self.outgoing.end(&self.graph, &self.host, component, finished).await;
+        Ok(())
     }
 
     /// The watermark at the end of a block.
