@@ -2,4 +2,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests run the program and wait for it")]
 
+mod bad_input;
+mod command;
+mod configs;
+mod fraud;
 mod tidy;
+mod windows;

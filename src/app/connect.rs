@@ -167,7 +167,9 @@ fn source_of(plan: &SourcePlan) -> SourceOptions {
             contents: match plan.format {
                 Some(Format::Native) => Contents::Native {
                     schema: plan.schema.clone(),
-                    check: codec::native::check_schema,
+                    check: |text, schema| {
+                        codec::native::check_schema(text, schema).map_err(|error| error.to_string())
+                    },
                 },
                 _ => Contents::Lines,
             },

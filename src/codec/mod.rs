@@ -11,6 +11,7 @@
 //! What is absent: where bytes come from and go to, expressions, event time, threads.
 
 pub mod csv;
+mod format;
 pub mod json;
 pub mod native;
 mod raw;

@@ -36,6 +36,8 @@ pub(super) enum Fault {
     Time,
     /// Not base64.
     Base64,
+    /// Neither `true` nor `false`.
+    Boolean,
 }
 
 impl Fault {
@@ -51,6 +53,7 @@ impl Fault {
                 format!("expected {data_type} as milliseconds or RFC 3339, found another text")
             }
             Fault::Base64 => format!("expected {data_type} as base64, found another text"),
+            Fault::Boolean => format!("expected {data_type}, found another text"),
         }
     }
 }
@@ -238,56 +241,4 @@ pub(super) fn base64_decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Fault>
     use base64::Engine;
     out.clear();
     base64::engine::general_purpose::STANDARD.decode_vec(text, out).map_err(|_| Fault::Base64)
-}
-
-/// Appends `bytes` as base64.
-pub(super) fn base64_encode(bytes: &[u8], out: &mut Vec<u8>) {
-    use base64::Engine;
-    let engine = base64::engine::general_purpose::STANDARD;
-    let at = out.len();
-    out.resize(at + bytes.len().div_ceil(3) * 4, b'=');
-    let written = engine.encode_slice(bytes, &mut out[at..]);
-    out.truncate(at + written.expect("room was made for four bytes of every three"));
-}
-
-/// Appends a time as RFC 3339 in UTC, with milliseconds: `2023-11-14T22:13:20.000Z`. A time beyond
-/// the year 9999 (or before 0000) has no such text and is written as its milliseconds.
-pub(super) fn format_timestamp(ms: i64, out: &mut Vec<u8>) {
-    const DAY: i64 = 86_400_000;
-    let (days, of_day) = (ms.div_euclid(DAY), ms.rem_euclid(DAY) as u64);
-    if !(-719_528..2_932_897).contains(&days) {
-        out.extend_from_slice(itoa::Buffer::new().format(ms).as_bytes());
-        return;
-    }
-    let (year, month, day) = civil(days);
-    let mut text = *b"0000-00-00T00:00:00.000Z";
-    let mut put = |at: usize, width: usize, mut value: u64| {
-        for place in text[at..at + width].iter_mut().rev() {
-            *place = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-    };
-    put(0, 4, year);
-    put(5, 2, month);
-    put(8, 2, day);
-    put(11, 2, of_day / 3_600_000);
-    put(14, 2, of_day / 60_000 % 60);
-    put(17, 2, of_day / 1000 % 60);
-    put(20, 3, of_day % 1000);
-    out.extend_from_slice(&text);
-}
-
-/// Year, month and day of a day counted from 1970-01-01, from the year 0 on (H. Hinnant,
-/// "chrono-compatible low-level date algorithms").
-fn civil(days: i64) -> (u64, u64, u64) {
-    let days = (days + 719_468 + 146_097) as u64;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = (year_of_era + 400 * era) as i64 - 400 + i64::from(month <= 2);
-    (year as u64, month, day)
 }

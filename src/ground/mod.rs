@@ -12,6 +12,7 @@ pub mod frame;
 pub mod key;
 pub mod limits;
 pub mod map;
+pub mod pen;
 pub mod prefetch;
 pub mod ring;
 pub mod scan;

@@ -161,6 +161,27 @@ pub fn text_end_of(text: &[u8]) -> usize {
     text.iter().position(|&byte| ends_text(byte)).unwrap_or(text.len())
 }
 
+/// Whether nothing ends a text in the first `len` of 32 bytes.
+#[inline(always)]
+pub fn is_plain_short(text: &[u8; 32], len: usize) -> bool {
+    let (low, high) = text.split_at(16);
+    let half = |half: &[u8]| classify_text(half.first_chunk().expect("sixteen bytes")).0;
+    let stops = u64::from(half(low)) | u64::from(half(high)) << 16;
+    low_bits(stops, len) == 0
+}
+
+#[inline(always)]
+fn low_bits(bits: u64, len: usize) -> u64 {
+    bits & !(!0 << (len % 64))
+}
+
+/// Whether nothing ends a text in the low `len` < 8 bytes of a word.
+#[inline(always)]
+pub fn is_plain_word(word: u64, len: usize) -> bool {
+    // Blanks behind it.
+    text_stops(word | 0x2020_2020_2020_2020 << (8 * len)) == 0
+}
+
 /// The high bit of each byte that ends a text; exact up to the first, which is all that is used.
 #[inline(always)]
 fn text_stops(word: u64) -> u64 {
@@ -345,6 +366,13 @@ mod tests {
             prop_assert_eq!(text_end(&text, 0), (end, text[..end].is_ascii()));
             let bare = &text[..text.len() - PADDING];
             prop_assert_eq!(text_end_of(bare), end.min(bare.len()));
+            let part = window.first_chunk().unwrap();
+            for len in 0..=32 {
+                prop_assert_eq!(is_plain_short(part, len), end >= len);
+            }
+            let len = bare.len().min(7);
+            let word = low_bytes(word(window, 0), len);
+            prop_assert_eq!(is_plain_word(word, len), end >= len);
         }
 
         #[test]

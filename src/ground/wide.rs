@@ -221,7 +221,7 @@ fn member_plain(window: &Window) -> Option<Member> {
     let ok = window[0] == b'"'
         && window[name_end + 1] == b':'
         && end < window.len()
-        && window[..end].iter().all(|byte| plain(byte));
+        && window[..end].iter().all(plain);
     ok.then_some(Member { name_len: name_end - 1, value, end, is_text, ok })
 }
 
@@ -661,7 +661,7 @@ mod tests {
             let bytes = padded(&text);
             let window = Padded::new(&bytes).window(0);
             let stop = |&b: &u8| b == b'"' || b == b'\\' || !(0x20..0x80).contains(&b);
-            let end = bytes.iter().position(|b| stop(b)).unwrap();
+            let end = bytes.iter().position(stop).unwrap();
             let mut wanted = bytes[..len].to_vec();
             if wrong && len > 0 {
                 wanted[len / 2] ^= 1;

@@ -17,6 +17,7 @@
 
 pub mod calendar;
 pub mod queue;
+pub mod texts;
 
 use crate::ground::batch::BatchBuilder;
 use crate::ground::limits::{BATCH_HEAP_BYTES, WAITING_ROWS_MAX};
@@ -247,7 +248,7 @@ impl Order {
         while !rest.is_empty() {
             // Long texts may fill a batch before its rows do.
             let room = GIVEN_ROWS - self.given.times.len();
-            let room = if self.queue.has_texts() { 1 } else { room };
+            let room = if self.queue.has_bulk() { 1 } else { room };
             let (now, later) = rest.split_at(rest.len().min(room));
             self.given.note_all(now, &self.queue);
             self.queue.take::<W>(now, &mut self.given.builder);
@@ -273,6 +274,7 @@ impl Order {
             return Ok(());
         }
         let records = given.builder.finish();
+        self.queue.next_batch();
         let rows = KeyedRows {
             rows: Rows {
                 records: &records,

@@ -3,13 +3,14 @@
 //! TIMESTAMP as milliseconds or RFC 3339, DECIMAL as a number with its full scale, DOUBLE as the
 //! shortest text that reads back (`5.0`; what is no number in JSON is `null`), BYTES as base64.
 
-use crate::codec::value::{base64_encode, format_timestamp};
+use crate::codec::format;
 use crate::codec::{EncodeOptions, Encoder};
 use crate::ground::batch::RecordBatch;
-use crate::ground::decimal;
-use crate::ground::scan::text_end_of;
+use crate::ground::pen::{Pen, SHORT};
+use crate::ground::scan::{is_plain_short, is_plain_word, text_end_of};
 use crate::ground::schema::{DataType, Schema};
 use crate::ground::slot::{self, array::Elements};
+use crate::ground::wide::{self, Kernel, Level};
 
 /// Writes rows of one schema as JSON lines.
 pub struct JsonEncoder {
@@ -18,30 +19,41 @@ pub struct JsonEncoder {
 }
 
 struct Column {
-    /// What stands before the value: a brace or comma, the name, a colon. Zero-padded.
-    before: [u8; 32],
-    before_len: usize,
-    /// The whole of it, where it is longer than 32 bytes.
-    before_long: Box<[u8]>,
     data_type: DataType,
+    /// What stands before the value: a brace or comma, the name, a colon. With the closing quote
+    /// of a text before it if bit 0 of the index is set, with the opening quote of a text behind
+    /// it if bit 1 is.
+    before: [Before; 4],
 }
+
+struct Before {
+    start: [u8; SHORT],
+    text: Box<[u8]>,
+}
+
+/// The closing quote of the column before is still to be written.
+const CLOSE: usize = 1;
+/// The column's own quote is to be opened.
+const OPEN: usize = 2;
 
 impl JsonEncoder {
     /// An encoder of rows of `schema`.
     pub fn new(schema: &Schema, options: &EncodeOptions) -> JsonEncoder {
-        let column = |(i, about): (usize, &crate::ground::schema::Column)| {
-            let mut long = vec![if i == 0 { b'{' } else { b',' }, b'"'];
-            escape(about.name.as_bytes(), &mut long);
-            long.extend_from_slice(b"\":");
-            let mut before = [0; 32];
-            let shown = long.len().min(32);
-            before[..shown].copy_from_slice(&long[..shown]);
-            Column {
-                before,
-                before_len: long.len(),
-                before_long: long.into(),
-                data_type: about.data_type.clone(),
-            }
+        let column = |(i, about): (usize, &crate::ground::schema::Column)| Column {
+            data_type: about.data_type.clone(),
+            before: std::array::from_fn(|quotes| {
+                let mut text = Vec::new();
+                if quotes & CLOSE != 0 {
+                    text.push(b'"');
+                }
+                text.extend_from_slice(if i == 0 { b"{\"" } else { b",\"" });
+                escape(about.name.as_bytes(), &mut text);
+                text.extend_from_slice(if quotes & OPEN != 0 { b"\":\"" } else { b"\":" });
+                let mut start = [0; SHORT];
+                let shown = text.len().min(SHORT);
+                start[..shown].copy_from_slice(&text[..shown]);
+                Before { start, text: text.into() }
+            }),
         };
         JsonEncoder {
             columns: schema.columns.iter().enumerate().map(column).collect(),
@@ -50,81 +62,142 @@ impl JsonEncoder {
     }
 }
 
+impl Before {
+    #[inline(always)]
+    fn write<'a>(&self, mut pen: Pen<'a>) -> Pen<'a> {
+        if self.text.len() <= SHORT {
+            pen.short(&self.start, self.text.len());
+            return pen;
+        }
+        pen.writing(|out| out.extend_from_slice(&self.text))
+    }
+}
+
+/// Room that a pen is given for a value and what stands before it, unless they are long.
+const ROOM: usize = 4 * SHORT;
+
 impl Encoder for JsonEncoder {
     fn encode(&mut self, batch: &RecordBatch, select: &[u32], out: &mut Vec<u8>) {
         assert_eq!(batch.width(), self.columns.len(), "a row of the schema");
+        let (columns, rfc3339) = (&self.columns[..], self.rfc3339);
+        wide::run(Encode { columns, rfc3339, batch, select, out });
+    }
+}
+
+struct Encode<'a> {
+    columns: &'a [Column],
+    rfc3339: bool,
+    batch: &'a RecordBatch,
+    select: &'a [u32],
+    out: &'a mut Vec<u8>,
+}
+
+impl Kernel for Encode<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<L: Level>(self, _: L) {
+        let Encode { columns, rfc3339, batch, select, out } = self;
         let heap = batch.heap();
+        let has_nulls = batch.has_nulls();
+        let mut pen = Pen::new(out);
         for &row in select {
             let row = row as usize;
-            let slots = batch.row(row);
-            for (i, (column, &slot)) in self.columns.iter().zip(slots).enumerate() {
-                if column.before_len <= 32 {
-                    push_short(out, &column.before, column.before_len);
+            let mut close = 0;
+            for (i, (column, &slot)) in columns.iter().zip(batch.row(row)).enumerate() {
+                pen = pen.with_room(ROOM);
+                if has_nulls && batch.is_null(row, i) {
+                    pen = column.before[close].write(pen).with_room(ROOM);
+                    pen.word(u64::from(u32::from_le_bytes(*b"null")), 4);
+                    close = 0;
+                } else if column.data_type == DataType::String {
+                    pen = column.before[close | OPEN].write(pen).with_room(ROOM);
+                    pen = text(slot, heap, pen);
+                    close = CLOSE;
                 } else {
-                    out.extend_from_slice(&column.before_long);
-                }
-                if batch.is_null(row, i) {
-                    out.extend_from_slice(b"null");
-                } else {
-                    value(&column.data_type, slot, heap, self.rfc3339, out);
+                    pen = column.before[close].write(pen).with_room(ROOM);
+                    pen = value(&column.data_type, slot, heap, rfc3339, pen);
+                    close = 0;
                 }
             }
-            out.extend_from_slice(if self.columns.is_empty() { b"{}\n" } else { b"}\n" });
+            pen = pen.with_room(ROOM);
+            match (close, columns.len()) {
+                (_, 0) => pen.word(u64::from_le_bytes(*b"{}\n\0\0\0\0\0"), 3),
+                (CLOSE, _) => pen.word(u64::from_le_bytes(*b"\"}\n\0\0\0\0\0"), 3),
+                _ => pen.word(u64::from_le_bytes(*b"}\n\0\0\0\0\0\0"), 2),
+            }
         }
+        pen.finish();
     }
 }
 
-/// Appends the first `len` bytes of 32: one wide store.
+/// Writes one value that is not NULL; the pen has [`ROOM`].
 #[inline(always)]
-fn push_short(out: &mut Vec<u8>, text: &[u8; 32], len: usize) {
-    let end = out.len() + len;
-    out.extend_from_slice(text);
-    out.truncate(end);
-}
-
-/// Appends one value that is not NULL.
-#[inline(always)]
-fn value(data_type: &DataType, slot: u64, heap: &[u8], rfc3339: bool, out: &mut Vec<u8>) {
+fn value<'a>(
+    data_type: &DataType,
+    slot: u64,
+    heap: &[u8],
+    rfc3339: bool,
+    mut pen: Pen<'a>,
+) -> Pen<'a> {
     match data_type {
-        DataType::BigInt => integer(slot as i64, out),
-        DataType::Timestamp if rfc3339 => timestamp(slot as i64, out),
-        DataType::Timestamp => integer(slot as i64, out),
-        DataType::Decimal { scale, .. } => decimal::format(slot as i64, *scale, out),
+        DataType::BigInt => format::integer(slot as i64, &mut pen),
+        DataType::Timestamp if !rfc3339 || !format::has_text(slot as i64) => {
+            format::integer(slot as i64, &mut pen);
+        }
+        DataType::Decimal { scale, .. } => return format::decimal(slot as i64, *scale, pen),
+        DataType::Boolean => {
+            let text = if slot != 0 { *b"true\0\0\0\0" } else { *b"false\0\0\0" };
+            pen.word(u64::from_le_bytes(text), 5 - usize::from(slot != 0));
+        }
+        DataType::Double => {
+            return pen.writing(|out| format::double(f64::from_bits(slot), "null", out));
+        }
         DataType::String => {
-            out.push(b'"');
-            escape(slot::bytes(&slot, heap), out);
-            out.push(b'"');
+            pen.word(u64::from(b'"'), 1);
+            pen = text(slot, heap, pen).with_room(ROOM);
+            pen.word(u64::from(b'"'), 1);
         }
-        DataType::Boolean => out.extend_from_slice(if slot != 0 { b"true" } else { b"false" }),
-        DataType::Double => double(f64::from_bits(slot), out),
-        DataType::Bytes => {
-            out.push(b'"');
-            base64_encode(slot::bytes(&slot, heap), out);
-            out.push(b'"');
-        }
-        DataType::Array(of) => array(of, slot::bytes(&slot, heap), rfc3339, out),
+        _ => return pen.writing(|out| other(data_type, slot, heap, rfc3339, out)),
     }
+    pen
 }
 
+/// Writes a value of the types that are long anyway.
+#[inline(never)]
+fn other(data_type: &DataType, slot: u64, heap: &[u8], rfc3339: bool, out: &mut Vec<u8>) {
+    if let DataType::Array(of) = data_type {
+        return array(of, slot::bytes(&slot, heap), rfc3339, out);
+    }
+    out.push(b'"');
+    match data_type {
+        DataType::Timestamp => format::timestamp(slot as i64, out),
+        _ => format::base64(slot::bytes(&slot, heap), out),
+    }
+    out.push(b'"');
+}
+
+/// Writes a text without its quotes; the pen has [`ROOM`].
 #[inline(always)]
-fn integer(value: i64, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-fn timestamp(ms: i64, out: &mut Vec<u8>) {
-    out.push(b'"');
-    format_timestamp(ms, out);
-    out.push(b'"');
-}
-
-fn double(value: f64, out: &mut Vec<u8>) {
-    if value.is_finite() {
-        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
-    } else {
-        out.extend_from_slice(b"null");
+fn text<'a>(slot: u64, heap: &[u8], mut pen: Pen<'a>) -> Pen<'a> {
+    let len = slot::len(slot);
+    if !slot::is_heaped(slot) {
+        if is_plain_word(slot >> 8, len) {
+            pen.word(slot >> 8, len);
+            return pen;
+        }
+    } else if len <= SHORT
+        && let Some(start) = heap.get(slot::offset(slot)..).and_then(|rest| rest.first_chunk())
+        && is_plain_short(start, len)
+    {
+        pen.short(start, len);
+        return pen;
     }
+    pen.writing(|out| escape(slot::bytes(&slot, heap), out))
 }
 
+/// Appends an array.
+///
 /// # Panics
 /// If the bytes are no array: a batch from outside has been checked.
 fn array(of: &DataType, bytes: &[u8], rfc3339: bool, out: &mut Vec<u8>) {
@@ -135,7 +208,10 @@ fn array(of: &DataType, bytes: &[u8], rfc3339: bool, out: &mut Vec<u8>) {
             out.push(b',');
         }
         match elements.get(i) {
-            Some(slot) => value(of, slot, elements.heap, rfc3339, out),
+            Some(slot) => {
+                let pen = Pen::new(out).with_room(ROOM);
+                value(of, slot, elements.heap, rfc3339, pen).finish();
+            }
             None => out.extend_from_slice(b"null"),
         }
     }
@@ -143,7 +219,7 @@ fn array(of: &DataType, bytes: &[u8], rfc3339: bool, out: &mut Vec<u8>) {
 }
 
 /// Appends a text as it stands inside quotes.
-#[inline(always)]
+#[inline(never)]
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     let plain = text_end_of(text);
     out.extend_from_slice(&text[..plain]);

@@ -37,6 +37,8 @@ use crate::ground::batch::BatchBuilder;
 use crate::ground::scan::newlines;
 use crate::ground::schema::Schema;
 
+/// What some systems put at the start of a file; no part of its first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// Most layouts kept at once.
 const LAYOUTS_MAX: usize = 8;
 /// Bytes of text that a chunk has at most, its last line excepted: what fits the nearest cache.
@@ -262,6 +264,9 @@ impl Decoder for JsonDecoder {
     ) -> DecodeCount {
         assert_eq!(out.width(), self.reader.schema.width(), "a row of the schema");
         let mut total = DecodeCount::default();
+        if base + *at as u64 == 0 && padded[..len].starts_with(BYTE_ORDER_MARK) {
+            *at = BYTE_ORDER_MARK.len();
+        }
         while *at < len && !is_full(out, rows_max) && !is_full(rejected, rows_max) {
             let from = *at;
             let mut ends = std::mem::take(&mut self.ends);

@@ -60,25 +60,10 @@ impl Places {
         reader: &mut LineReader,
     ) {
         let mut lines = [0u16; CHUNK];
-        let mut taken = 0;
         let not_null = reader.not_null.first().copied().unwrap_or(0);
-        for k in 0..chunk.live {
-            let line = chunk.lines[k];
-            let find = Find {
-                text: Padded::new(text),
-                start: starts[usize::from(line)] as usize,
-                line: usize::from(line),
-                node: reader.root(),
-                places: self,
-            };
-            if wide::run(find) && not_null & !self.seen[usize::from(line)] == 0 {
-                lines[taken] = line;
-                taken += 1;
-            } else {
-                chunk.failed[chunk.failed_len] = line;
-                chunk.failed_len += 1;
-            }
-        }
+        let find =
+            Find { text: Padded::new(text), starts, not_null, node: reader.root(), places: self };
+        let taken = wide::run(FindAll { find, chunk, lines: &mut lines });
         let lines = &lines[..taken];
         let mut lost = [false; CHUNK];
         for column in 0..self.steps.len() {
@@ -131,21 +116,50 @@ impl Places {
     }
 }
 
-/// Finds the fields of one line. Whether it is a plain one.
+/// Finds the fields of the chunk's lines: puts the plain ones into `lines`, the others into
+/// `failed`. How many are plain.
+struct FindAll<'a, 'b> {
+    find: Find<'a>,
+    chunk: &'b mut Chunk,
+    lines: &'b mut [u16; CHUNK],
+}
+
+impl Kernel for FindAll<'_, '_> {
+    type Out = usize;
+
+    #[inline(always)]
+    fn run<L: Level>(self, level: L) -> usize {
+        let FindAll { mut find, chunk, lines } = self;
+        let mut taken = 0;
+        for k in 0..chunk.live.min(CHUNK) {
+            let line = chunk.lines[k];
+            if find.find(level, usize::from(line) % CHUNK) {
+                lines[taken] = line;
+                taken += 1;
+            } else {
+                chunk.failed[chunk.failed_len] = line;
+                chunk.failed_len += 1;
+            }
+        }
+        taken
+    }
+}
+
+/// Finds the fields of lines.
 struct Find<'a> {
     text: Padded<'a>,
-    start: usize,
-    line: usize,
+    starts: &'a [u32],
+    not_null: u64,
     node: &'a Node,
     places: &'a mut Places,
 }
 
-impl Kernel for Find<'_> {
-    type Out = bool;
-
+impl Find<'_> {
+    /// Finds the fields of one line. Whether it is a plain one, with all that must not be NULL.
     #[inline(always)]
-    fn run<L: Level>(self, level: L) -> bool {
-        let Find { text, start, line, node, places } = self;
+    fn find<L: Level>(&mut self, level: L, line: usize) -> bool {
+        let Find { text, starts, not_null, node, ref mut places } = *self;
+        let start = starts[line] as usize;
         let mut seen = 0u64;
         let mut at = start + 1;
         let mut plain = text.window(start)[0] == b'{';
@@ -160,7 +174,7 @@ impl Kernel for Find<'_> {
             let end = at + member.end;
             match node.find(text.window(at + 1), text.rest(at + 1), member.name_len) {
                 Some(Found::Column(column)) => {
-                    let place = column * CHUNK + line % CHUNK;
+                    let place = column * CHUNK + line;
                     places.starts[place] = (at + member.value) as u32;
                     places.ends[place] = end as u32;
                     plain &= seen >> (column % 64) & 1 == 0;
@@ -176,9 +190,9 @@ impl Kernel for Find<'_> {
             }
             let behind = text.window(end);
             if behind[0] != b',' {
-                places.seen[line % CHUNK] = seen;
+                places.seen[line] = seen;
                 let tail = if behind[1] == b'\r' { behind[2] } else { behind[1] };
-                return plain & (behind[0] == b'}') & (tail == b'\n');
+                return plain & (behind[0] == b'}') & (tail == b'\n') & (not_null & !seen == 0);
             }
             at = end + 1 + usize::from(behind[1] == b' ');
         }

@@ -352,6 +352,18 @@ fn a_missing_event_time_is_refused() {
 }
 
 #[test]
+fn a_byte_order_mark_at_the_start_of_a_file_is_let_be() {
+    let schema = schema_of(&[("a", DataType::BigInt)]);
+    let mut padded = b"\xEF\xBB\xBF{\"a\":1}\n\xEF\xBB\xBF{\"a\":2}\n".to_vec();
+    let len = padded.len();
+    padded.resize(len + 64, 0);
+    let mut decoder = JsonDecoder::new(&schema, &DecodeOptions::default());
+    let (mut out, mut rejected) = (BatchBuilder::new(1, 0), BatchBuilder::new(3, 0));
+    let count = decoder.decode(&padded, len, &mut 0, "f", 0, 100, &mut out, &mut rejected);
+    assert_eq!(count, DecodeCount { taken: 1, rejected: 1 });
+}
+
+#[test]
 fn wrong_lines_leave_no_gap_and_full_batches_end() {
     let schema = schema_of(&[("a", DataType::BigInt), ("s", DataType::String)]);
     let mut text = String::new();

@@ -88,10 +88,12 @@ impl Values {
             return Ok((None, at + 4));
         }
         match data_type {
-            DataType::Boolean => match value::boolean(window(text, at)) {
-                Leaf { slot, len, ok: true } => return Ok((Some(slot), at + len)),
-                _ => {}
-            },
+            DataType::Boolean => {
+                let leaf = value::boolean(window(text, at));
+                if leaf.ok {
+                    return Ok((Some(leaf.slot), at + leaf.len));
+                }
+            }
             DataType::String | DataType::Bytes if first == b'"' => {
                 return self.text(column, data_type, text, at, heap);
             }

@@ -434,8 +434,8 @@ impl Calendar {
         self.bits[bucket / 64] &= !(1 << (bucket % 64));
         self.take_chain(bucket, out);
         let due = out[at..].partition_point(|&id| self.links[id as usize].time <= to);
-        for later in at + due..out.len() {
-            self.put(out[later]);
+        for &id in &out[at + due..] {
+            self.put(id);
         }
         out.truncate(at + due);
     }

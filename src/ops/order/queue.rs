@@ -4,17 +4,20 @@
 //! values of number n = words[n * stride ..]:  slots of the kept columns | null words | segment
 //! ```
 //!
-//! Null words are there if a kept column may be NULL, the segment (its number + 1, 0 for none) if
-//! one may have a long text.
+//! Null words are there if a kept column may be NULL, the segment (its number + 1, 0 for no long
+//! text, all ones for [`Texts`]) if one may have a long text.
 //!
 //! 1. Only kept columns are stored, in the order in which they are named; that is the order in the
 //!    rows that come out.
-//! 2. All long texts of a row lie in one segment; a segment counts the rows that point into it and
-//!    is used again when there are none. So texts cost a copy in and a copy out, no allocation.
+//! 2. All long texts of a row are listed in [`Texts`], and their slots say their numbers for
+//!    offsets; or all lie in one segment. A segment counts the rows that point into it and is used
+//!    again when there are none. So texts cost a look-up, or a copy in and a copy out; never an
+//!    allocation.
 
 use std::cell::RefCell;
 
 use super::calendar::Calendar;
+use super::texts::Texts;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::bits;
 use crate::ground::prefetch;
@@ -27,6 +30,7 @@ use crate::state::{Handle, LoadError};
 /// Bytes of texts that rows of about the same time share; a longer row gets its own.
 const SEGMENT_BYTES: usize = 64 << 10;
 const NO_SEGMENT: u64 = 0;
+const LISTED: u64 = u64::MAX;
 /// Rows by which a row's values are asked for before they are read or written.
 const AHEAD: usize = 8;
 
@@ -48,7 +52,10 @@ pub struct Queue {
     segments: Vec<Segment>,
     free_segments: Vec<usize>,
     segment: usize,
-    texts_rows: usize,
+    segment_rows: usize,
+    texts: Texts,
+    /// Slots as they came, while texts are put away.
+    scratch: Vec<u64>,
     /// Numbers by key slot, each key's in order; made when asked for, forgotten when rows move.
     by_slot: RefCell<Option<Vec<(u32, u32)>>>,
 }
@@ -68,7 +75,9 @@ impl Queue {
             segments: vec![Segment::default()],
             free_segments: Vec::new(),
             segment: 0,
-            texts_rows: 0,
+            segment_rows: 0,
+            texts: Texts::default(),
+            scratch: Vec::new(),
             by_slot: RefCell::new(None),
         }
     }
@@ -83,9 +92,14 @@ impl Queue {
         self.kept.width()
     }
 
-    /// Whether a row that waits has long texts.
-    pub fn has_texts(&self) -> bool {
-        self.texts_rows > 0
+    /// Whether rows may have more long texts than a batch should: any but those of [`Texts`].
+    pub fn has_bulk(&self) -> bool {
+        self.segment_rows > 0
+    }
+
+    /// Must be called when the batch that rows are taken to has ended.
+    pub fn next_batch(&mut self) {
+        self.texts.next_batch();
     }
 
     /// Puts values of rows where [`Calendar::insert_run`] made places for them. `W` is the width
@@ -189,14 +203,36 @@ impl Queue {
         self.words.resize(rows * self.stride, 0);
     }
 
-    #[inline(never)]
+    /// Puts the long texts of a row away whose slots point into `heap`.
     fn keep_texts(&mut self, at: usize, heap: &[u8]) {
+        let values = &mut self.words[at..at + self.stride];
+        let (mut is_listed, mut any) = (true, false);
+        self.scratch.clear();
+        for &i in self.kept.heaped() {
+            self.scratch.push(values[i]);
+            if slot::is_heaped(values[i]) {
+                any = true;
+                match self.texts.number(slot::bytes(&values[i], heap)) {
+                    Some(number) => values[i] = slot::heaped(number, slot::len(values[i])),
+                    None => is_listed = false,
+                }
+            }
+        }
+        if is_listed {
+            values[self.stride - 1] = if any { LISTED } else { NO_SEGMENT };
+            return;
+        }
+        for (&i, &value) in self.kept.heaped().iter().zip(&self.scratch) {
+            values[i] = value;
+        }
+        self.keep_in_segment(at, heap);
+    }
+
+    #[inline(never)]
+    fn keep_in_segment(&mut self, at: usize, heap: &[u8]) {
         let values = &mut self.words[at..at + self.stride];
         let texts = self.kept.heaped().iter().map(|&i| values[i]);
         let len: usize = texts.filter(|&v| slot::is_heaped(v)).map(slot::len).sum();
-        if len == 0 {
-            return;
-        }
         let current = &self.segments[self.segment];
         if !current.bytes.is_empty() && current.bytes.len() + len > SEGMENT_BYTES {
             self.segment = self.free_segments.pop().unwrap_or_else(|| {
@@ -209,11 +245,27 @@ impl Queue {
             values[i] = slot::rehome(values[i], heap, &mut segment.bytes);
         }
         segment.rows += 1;
-        self.texts_rows += 1;
+        self.segment_rows += 1;
         values[self.stride - 1] = self.segment as u64 + 1;
     }
 
+    #[inline(always)]
     fn give_texts(&mut self, at: usize, row: usize, out: &mut BatchBuilder) {
+        if self.words[at + self.stride - 1] != LISTED {
+            return self.give_from_segment(at, row, out);
+        }
+        for &i in self.kept.heaped() {
+            let value = self.words[at + i];
+            if slot::is_heaped(value) {
+                let place = self.texts.place_of(slot::offset(value) as u32, &mut out.heap);
+                out.slots_mut()[row * self.kept.width() + i] =
+                    slot::heaped(place, slot::len(value));
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn give_from_segment(&mut self, at: usize, row: usize, out: &mut BatchBuilder) {
         let values = &self.words[at..at + self.stride];
         let segment = values[self.stride - 1] as usize - 1;
         for &i in self.kept.heaped() {
@@ -227,11 +279,19 @@ impl Queue {
         self.let_go(segment);
     }
 
+    /// The long text of a waiting row's value.
+    fn text<'a>(&'a self, node: &'a [u64], i: usize) -> &'a [u8] {
+        match node[self.stride - 1] {
+            LISTED => self.texts.text(slot::offset(node[i]) as u32),
+            segment => slot::bytes(&node[i], &self.segments[segment as usize - 1].bytes),
+        }
+    }
+
     /// One row fewer points into a segment.
     fn let_go(&mut self, number: usize) {
         let segment = &mut self.segments[number];
         segment.rows -= 1;
-        self.texts_rows -= 1;
+        self.segment_rows -= 1;
         if segment.rows == 0 {
             segment.bytes.clear();
             segment.bytes.shrink_to(SEGMENT_BYTES);
@@ -281,8 +341,7 @@ impl Handle for Queue {
             out.extend_from_slice(&[0; 8]);
             for &i in self.kept.heaped() {
                 if slot::is_heaped(node[i]) {
-                    let segment = &self.segments[node[self.stride - 1] as usize - 1];
-                    out.extend_from_slice(slot::bytes(&node[i], &segment.bytes));
+                    out.extend_from_slice(self.text(node, i));
                 }
             }
             let len = (out.len() - len_at - 8) as u64;
@@ -350,7 +409,7 @@ impl Handle for Queue {
         for &id in &gone {
             let at = id as usize * self.stride;
             let last = self.words[at + self.stride - 1];
-            if !self.kept.heaped().is_empty() && last != NO_SEGMENT {
+            if !self.kept.heaped().is_empty() && last != NO_SEGMENT && last != LISTED {
                 self.let_go(last as usize - 1);
             }
         }
@@ -360,6 +419,7 @@ impl Handle for Queue {
 
     fn memory_bytes(&self) -> usize {
         let texts: usize = self.segments.iter().map(|s| s.bytes.capacity()).sum();
-        self.calendar.memory_bytes() + self.words.capacity() * 8 + texts
+        let words = self.words.capacity() * 8;
+        self.calendar.memory_bytes() + words + texts + self.texts.memory_bytes()
     }
 }

@@ -47,6 +47,16 @@ impl Ref {
         Ref { func: of.func, step: of.step as u32, argument, result: of.data_type.clone() }
     }
 
+    /// For FIRST and LAST: whether it is FIRST, the step, and the argument's place.
+    pub fn single(&self) -> Option<(bool, u32, usize)> {
+        let place = self.argument.as_ref().map(|(place, _)| *place)?;
+        match self.func {
+            StepFunc::First => Some((true, self.step, place)),
+            StepFunc::Last => Some((false, self.step, place)),
+            _ => None,
+        }
+    }
+
     /// Its value; not for ARRAY_AGG. O(rows of the match), LAST mostly O(1).
     pub fn scalar<'a, R: Rows>(&self, rows: &'a R) -> Value<'a> {
         let found = || rows.newest_first(Some(self.step));

@@ -10,6 +10,7 @@ const UNIT: usize = 16;
 pub struct Texts {
     bytes: Vec<u8>,
     free: [Vec<u32>; 21],
+    kept: usize,
 }
 
 impl Texts {
@@ -18,6 +19,7 @@ impl Texts {
     /// # Panics
     /// If the arena would pass 64 GiB.
     pub fn put(&mut self, text: &[u8]) -> u64 {
+        self.kept += 1;
         let class = class(text.len());
         let unit = self.free[class].pop().unwrap_or_else(|| {
             let at = self.bytes.len();
@@ -38,7 +40,14 @@ impl Texts {
 
     /// Gives a value's place back.
     pub fn free(&mut self, value: u64) {
+        self.kept -= 1;
         self.free[class(slot::len(value))].push(slot::offset(value) as u32);
+    }
+
+    /// Whether no value is kept.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.kept == 0
     }
 
     /// Bytes of memory held.

@@ -1,6 +1,7 @@
 //! The reader as a whole: a text goes in, a pipeline or diagnostics come out.
 
 mod errors;
+mod settings;
 mod shown;
 mod valid;
 

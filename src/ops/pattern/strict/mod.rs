@@ -11,17 +11,22 @@
 pub mod rings;
 
 use super::ast::{AfterMatch, Ast, Contiguity, Inner, Step, Within};
-use super::nfa::run::{Event, Tests, test_rest};
+use super::nfa::run::{Event, Tests};
 use super::nfa::store::Layout;
 use super::refs::{NULL, Rows};
 use super::select::Selector;
 use crate::expr::Value;
 use crate::ground::bits;
+use crate::ground::time::Time;
 use crate::ops;
-use rings::Rings;
+use rings::{Rings, Shape};
 
 /// Longest pattern that runs here.
 pub const LENGTH_MAX: usize = 32;
+
+const NO_BOUND: i64 = i64::MAX;
+/// Rows between asking for a key's line and using it.
+const AHEAD: usize = 16;
 
 /// A pattern's positions, one a row of a match.
 #[derive(Clone, Debug)]
@@ -57,6 +62,14 @@ impl Positions {
     fn len(&self) -> usize {
         self.test.len()
     }
+
+    /// The bound from row to row, ms.
+    fn between(&self) -> i64 {
+        match self.within {
+            Within::PreviousAndCurrent(ms) if ms > 0 => ms,
+            _ => NO_BOUND,
+        }
+    }
 }
 
 fn strict_times(step: &Step) -> Option<usize> {
@@ -89,6 +102,19 @@ enum Source {
     Time,
 }
 
+/// A reference of a test at a known position.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    /// A column of the rings, of the row so many rows back.
+    Kept(usize, usize),
+    /// A value of the row so many rows back, at a place of the layout.
+    Row(usize, usize),
+    /// No such row can be taken yet.
+    Null,
+    /// To be worked out: the test's reference of this number.
+    Over(usize),
+}
+
 /// Runs one strict pattern.
 pub struct Strict {
     positions: Positions,
@@ -98,6 +124,8 @@ pub struct Strict {
     sources: Vec<(Source, usize)>,
     /// Positions that each test decides.
     of_test: Vec<u32>,
+    /// How each reference of the test at a position is found.
+    bound: Vec<Vec<Bound>>,
     /// Positions without a test.
     open: u32,
     /// Positions whose test reads what was taken.
@@ -144,8 +172,9 @@ impl Strict {
         let reads =
             |(i, bits): (usize, &u32)| if bits::get(&[tests.dynamic], i) { *bits } else { 0 };
         let dynamic = of_test.iter().enumerate().map(reads).fold(0, |all, bits| all | bits);
+        let bound = (0..positions.len()).map(|k| bind(&positions, k, &tests, &sources)).collect();
         let fits = Vec::new();
-        Ok(Strict { positions, tests, rings, sources, of_test, open, dynamic, fits })
+        Ok(Strict { positions, tests, rings, sources, of_test, bound, open, dynamic, fits })
     }
 
     /// Handles rows; `masks` has the rows that meet each test (all rows for a test without a part
@@ -157,8 +186,36 @@ impl Strict {
         masks: &[Vec<u64>],
         found: &mut Selector,
     ) {
-        const AHEAD: usize = 16;
         self.fit(rows.select.len(), masks);
+        let plain = self.rings.is_plain(rows.records);
+        match (plain, self.dynamic != 0) {
+            (true, true) => self.run::<true, true>(rows, slots, found),
+            (false, true) => self.run::<false, true>(rows, slots, found),
+            (false, false) => self.run::<false, false>(rows, slots, found),
+            (true, false) if self.is_mixed() => self.run_mixed(rows, slots, found),
+            (true, false) => self.run::<true, false>(rows, slots, found),
+        }
+    }
+
+    /// Whether neither nearly all nor nearly no rows fit a position, so that asking is a guess
+    /// that the processor gets wrong.
+    fn is_mixed(&self) -> bool {
+        if self.positions.len() == 1 {
+            return false;
+        }
+        let fit = self.fits.iter().filter(|&&fits| fits != 0).count();
+        (self.fits.len() / 5..self.fits.len() * 4 / 5).contains(&fit)
+    }
+
+    /// PLAIN: no value of the batch is NULL or long. DYNAMIC: tests read what was taken.
+    fn run<const PLAIN: bool, const DYNAMIC: bool>(
+        &mut self,
+        rows: &ops::Rows<'_>,
+        slots: &[u32],
+        found: &mut Selector,
+    ) {
+        let full = 1u32 << (self.positions.len() - 1);
+        let (shape, between) = (self.rings.shape(), self.positions.between());
         for i in 0..rows.select.len() {
             if let Some(&ahead) = slots.get(i + AHEAD) {
                 self.rings.prefetch(ahead, self.fits[i + AHEAD] != 0);
@@ -170,8 +227,56 @@ impl Strict {
             }
             let (batch, row) = (rows.records, rows.select[i] as usize);
             let event = Event { batch, row, time: rows.times[i], tests: 0 };
-            self.row(slot, fits, event, found);
+            let word = self.rings.word(slot);
+            let live = self.live(shape, slot, word, event.time, between);
+            let mut next = (live << 1 | 1) & fits;
+            if DYNAMIC && next & self.dynamic != 0 {
+                next = self.settle(slot, word, next, event);
+            }
+            if next & full != 0 {
+                next = self.put_out(slot, word, next & !full, event, found);
+            }
+            if next == 0 {
+                self.rings.forget(slot);
+            } else {
+                self.rings.push::<PLAIN>(shape, slot, word, next, event);
+            }
         }
+    }
+
+    /// As [`Strict::run`], without asking whether a row fits or leaves a prefix: every row is
+    /// written to its key's ring, where nothing reads it if no prefix is left.
+    fn run_mixed(&mut self, rows: &ops::Rows<'_>, slots: &[u32], found: &mut Selector) {
+        let full = 1u32 << (self.positions.len() - 1);
+        let (shape, between) = (self.rings.shape(), self.positions.between());
+        for i in 0..rows.select.len() {
+            if let Some(&ahead) = slots.get(i + AHEAD) {
+                self.rings.prefetch(ahead, true);
+            }
+            let (slot, fits) = (slots[i], self.fits[i]);
+            let (batch, row) = (rows.records, rows.select[i] as usize);
+            let event = Event { batch, row, time: rows.times[i], tests: 0 };
+            let word = self.rings.word(slot);
+            let live = self.live(shape, slot, word, event.time, between);
+            let mut next = (live << 1 | 1) & fits;
+            if next & full != 0 {
+                next = self.put_out(slot, word, next & !full, event, found);
+            }
+            self.rings.push::<true>(shape, slot, word, next, event);
+        }
+    }
+
+    /// The prefixes in a key's word, none if the time from row to row is over.
+    #[inline(always)]
+    fn live(&self, shape: Shape, slot: u32, word: u64, time: Time, between: i64) -> u32 {
+        let live = shape.live(word);
+        if between != NO_BOUND
+            && live != 0
+            && time.saturating_sub(self.rings.time(slot, word, 1)) >= between
+        {
+            return 0;
+        }
+        live
     }
 
     /// The positions that each row fits.
@@ -186,64 +291,69 @@ impl Strict {
         }
     }
 
-    #[inline(always)]
-    fn row(&mut self, slot: u32, fits: u32, event: Event<'_>, found: &mut Selector) {
-        let word = self.rings.word(slot);
-        let mut live = self.rings.live(word);
-        if let Within::PreviousAndCurrent(ms) = self.positions.within
-            && ms > 0
-            && live != 0
-            && event.time.saturating_sub(self.rings.time(slot, word, 1)) >= ms
-        {
-            live = 0;
-        }
-        let mut next = (live << 1 | 1) & fits;
-        if next & self.dynamic != 0 {
-            next = self.settle(slot, word, next, event);
-        }
-        let full = 1u32 << (self.positions.len() - 1);
-        if next & full != 0 {
-            next &= !full;
-            if self.put_out(slot, word, event, found) && self.positions.skip_past {
-                next = 0;
-            }
-        }
-        if next == 0 {
-            self.rings.forget(slot);
-        } else {
-            self.rings.push(slot, word, next, event);
-        }
-    }
-
     /// Clears the positions whose test fails for the rows before.
     fn settle(&self, slot: u32, word: u64, mut next: u32, event: Event<'_>) -> u32 {
         let mut open = next & self.dynamic;
         while open != 0 {
             let k = open.trailing_zeros() as usize;
             open &= open - 1;
-            let test = self.positions.test[k].expect("a dynamic position has a test");
-            let taken = Taken { strict: self, slot, word, event, at: k, rows: k };
-            if !test_rest(&self.tests, test, event, &taken) {
+            if !self.test(slot, word, k, event) {
                 next &= !(1 << k);
             }
         }
         next
     }
 
-    /// Puts a match out if it is within its bound.
+    /// The part of the test at position `k` that reads what was taken.
+    #[inline(always)]
+    fn test(&self, slot: u32, word: u64, k: usize, event: Event<'_>) -> bool {
+        let taken = Taken { strict: self, slot, word, event, at: k, rows: k };
+        let test = self.positions.test[k].expect("a dynamic position has a test");
+        let (bound, refs) = (&self.bound[k][..], &self.tests.refs[test]);
+        let rest = self.tests.conditions[test].rest.as_ref();
+        let rest = rest.expect("a dynamic test reads what was taken");
+        const FEW: usize = 4;
+        let value = |bound: Bound| match bound {
+            Bound::Kept(back, i) => self.rings.value(slot, word, back, i),
+            Bound::Row(back, place) => self.value(&taken, back, place),
+            Bound::Null => NULL,
+            Bound::Over(i) => refs[i].scalar(&taken),
+        };
+        if bound.len() > FEW {
+            let values: Vec<Value<'_>> = bound.iter().map(|&bound| value(bound)).collect();
+            return rest.test(event.batch, event.row, &values);
+        }
+        if let &[one] = bound {
+            return rest.test(event.batch, event.row, &[value(one)]);
+        }
+        let mut values = [NULL; FEW];
+        for (place, &bound) in values.iter_mut().zip(bound) {
+            *place = value(bound);
+        }
+        rest.test(event.batch, event.row, &values[..bound.len()])
+    }
+
+    /// Puts a match out if it is within its bound; the prefixes in `next` that it leaves.
     #[inline(never)]
-    fn put_out(&self, slot: u32, word: u64, event: Event<'_>, found: &mut Selector) -> bool {
+    fn put_out(
+        &self,
+        slot: u32,
+        word: u64,
+        next: u32,
+        event: Event<'_>,
+        found: &mut Selector,
+    ) -> u32 {
         let at = self.positions.len() - 1;
         if let Within::FirstAndLast(ms) = self.positions.within
             && ms > 0
             && at > 0
             && event.time.saturating_sub(self.rings.time(slot, word, at)) >= ms
         {
-            return false;
+            return next;
         }
         let taken = Taken { strict: self, slot, word, event, at, rows: at + 1 };
         found.add(&taken, event.time);
-        true
+        if self.positions.skip_past { 0 } else { next }
     }
 
     #[inline(always)]
@@ -261,6 +371,26 @@ impl Strict {
         };
         Value { slot, null: false, heap: taken.event.batch.heap() }
     }
+}
+
+/// How the references of the test at position `k` are found: the rows taken before are known.
+fn bind(positions: &Positions, k: usize, tests: &Tests, sources: &[(Source, usize)]) -> Vec<Bound> {
+    let Some(test) = positions.test[k] else {
+        return Vec::new();
+    };
+    let one = |(i, of): (usize, &super::refs::Ref)| {
+        let Some((is_first, step, place)) = of.single() else {
+            return Bound::Over(i);
+        };
+        let mut taken = positions.of_step[step as usize].clone().filter(|&at| at < k);
+        let at = if is_first { taken.next() } else { taken.last() };
+        match (at, sources[place].0) {
+            (None, _) => Bound::Null,
+            (Some(at), Source::Ring(i)) => Bound::Kept(k - at, i),
+            (Some(at), _) => Bound::Row(k - at, place),
+        }
+    };
+    tests.refs[test].iter().enumerate().map(one).collect()
 }
 
 /// The rows of a prefix.

@@ -12,6 +12,7 @@
 //! 3. A line of up to a cache line does not straddle two; a longer one begins with one.
 
 use crate::expr::Value;
+use crate::ground::batch::RecordBatch;
 use crate::ground::prefetch;
 use crate::ground::slot;
 use crate::ground::time::Time;
@@ -24,10 +25,11 @@ const HEAD_SHIFT: u32 = 56;
 /// Words of a cache line.
 const LINE: usize = 8;
 
-/// See the module's head.
-pub struct Rings {
-    words: Vec<u64>,
-    ring: Vec<u64>,
+/// Where things are in a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Where the first key's line begins in the ring: at a cache line.
+    base: usize,
     /// Words of a key's line, and of one row in it.
     stride: usize,
     row_words: usize,
@@ -37,6 +39,33 @@ pub struct Rings {
     rows: usize,
     /// Words of a row that its time takes: 0 or 1.
     timed: usize,
+    /// Kept columns.
+    columns: usize,
+}
+
+impl Shape {
+    /// The prefixes in a word.
+    #[inline(always)]
+    pub fn live(self, word: u64) -> u32 {
+        (word & ((1 << self.rows) - 1)) as u32
+    }
+
+    #[inline(always)]
+    fn line(self, slot: u32) -> usize {
+        self.base + slot as usize * self.stride
+    }
+
+    #[inline(always)]
+    fn at(self, slot: u32, place: usize) -> usize {
+        self.line(slot) + self.first + place * self.row_words
+    }
+}
+
+/// See the module's head.
+pub struct Rings {
+    words: Vec<u64>,
+    ring: Vec<u64>,
+    shape: Shape,
     columns: Vec<usize>,
     heaped: Vec<bool>,
     texts: Texts,
@@ -63,14 +92,12 @@ impl Rings {
         let stride = first + rows * row_words;
         let stride =
             if stride <= LINE { stride.next_power_of_two() } else { stride.next_multiple_of(LINE) };
+        let shape =
+            Shape { base: 0, stride, row_words, first, rows, timed, columns: columns.len() };
         Some(Rings {
             words: Vec::new(),
             ring: Vec::new(),
-            stride,
-            row_words,
-            first,
-            rows,
-            timed,
+            shape,
             has_texts: heaped.contains(&true),
             columns,
             heaped,
@@ -78,14 +105,32 @@ impl Rings {
         })
     }
 
+    /// Where things are. It changes when the rings grow.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Whether the batch's values can be kept as words: none is NULL or long, and no long one is
+    /// kept that would have to be freed. (Texts of up to 7 bytes are words like others.)
+    pub fn is_plain(&self, batch: &RecordBatch) -> bool {
+        let short = !self.has_texts || (batch.heap().is_empty() && self.texts.is_empty());
+        short && !batch.has_nulls()
+    }
+
     /// Makes room for slots below `keys`.
     pub fn grow(&mut self, keys: usize) {
         if keys > self.words.len() {
             let room = keys.next_power_of_two().max(1024);
             self.words.resize(room, 0);
-            self.ring.resize(room * self.stride, 0);
             prefetch::huge(&mut self.words);
-            prefetch::huge(&mut self.ring);
+            let stride = self.shape.stride;
+            let mut ring = vec![0; room * stride + LINE];
+            prefetch::huge(&mut ring);
+            let base = ring.as_ptr().align_offset(LINE * 8).min(LINE);
+            let old = &self.ring[self.shape.base..];
+            let old = &old[..old.len() / stride * stride];
+            ring[base..base + old.len()].copy_from_slice(old);
+            (self.ring, self.shape.base) = (ring, base);
         }
     }
 
@@ -94,9 +139,9 @@ impl Rings {
     pub fn prefetch(&self, slot: u32, with_line: bool) {
         prefetch::read(&self.words, slot as usize);
         if with_line {
-            let at = slot as usize * self.stride;
+            let at = self.shape.line(slot);
             prefetch::read(&self.ring, at);
-            if self.stride > LINE {
+            if self.shape.stride > LINE {
                 prefetch::read(&self.ring, at + LINE);
             }
         }
@@ -106,12 +151,6 @@ impl Rings {
     #[inline(always)]
     pub fn word(&self, slot: u32) -> u64 {
         self.words[slot as usize]
-    }
-
-    /// The prefixes in a word.
-    #[inline(always)]
-    pub fn live(&self, word: u64) -> u32 {
-        (word & ((1 << self.rows) - 1)) as u32
     }
 
     /// Ends a key's prefixes.
@@ -124,13 +163,8 @@ impl Rings {
     #[inline(always)]
     fn entry(&self, slot: u32, word: u64, back: usize) -> (usize, usize) {
         let head = (word >> HEAD_SHIFT) as usize;
-        let place = if head >= back { head - back } else { head + self.rows - back };
-        (self.at(slot, place), place)
-    }
-
-    #[inline(always)]
-    fn at(&self, slot: u32, place: usize) -> usize {
-        slot as usize * self.stride + self.first + place * self.row_words
+        let place = if head >= back { head - back } else { head + self.shape.rows - back };
+        (self.shape.at(slot, place), place)
     }
 
     /// Time of the row `back` rows ago.
@@ -139,17 +173,17 @@ impl Rings {
     /// May, if the rings keep no times.
     #[inline(always)]
     pub fn time(&self, slot: u32, word: u64, back: usize) -> Time {
-        debug_assert!(self.timed == 1, "times are kept");
+        debug_assert!(self.shape.timed == 1, "times are kept");
         self.ring[self.entry(slot, word, back).0] as Time
     }
 
     /// Null bits of a key's ring: place by place, column by column.
     #[inline(always)]
     fn nulls(&self, slot: u32, word: u64) -> u64 {
-        if self.first == 1 {
-            self.ring[slot as usize * self.stride]
+        if self.shape.first == 1 {
+            self.ring[self.shape.line(slot)]
         } else {
-            (word & ((1 << HEAD_SHIFT) - 1)) >> self.rows
+            (word & ((1 << HEAD_SHIFT) - 1)) >> self.shape.rows
         }
     }
 
@@ -158,7 +192,7 @@ impl Rings {
     pub fn value(&self, slot: u32, word: u64, back: usize, i: usize) -> Value<'_> {
         let (at, place) = self.entry(slot, word, back);
         let null = self.nulls(slot, word) >> (place * self.columns.len() + i) & 1 == 1;
-        let stored = self.ring[at + self.timed + i];
+        let stored = self.ring[at + self.shape.timed + i];
         if self.heaped[i] && slot::is_heaped(stored) {
             let heap = self.texts.get(stored);
             let slot = slot::heaped(0, heap.len());
@@ -167,40 +201,48 @@ impl Rings {
         Value { slot: stored, null, heap: &[] }
     }
 
-    /// Keeps the event behind the rows of `word`; `live` are the prefixes that it leaves.
+    /// Keeps the event behind the rows of `word`; `live` are the prefixes that it leaves. With
+    /// PLAIN the batch [`Rings::is_plain`].
     #[inline(always)]
-    pub fn push(&mut self, slot: u32, word: u64, live: u32, event: Event<'_>) {
+    pub fn push<const PLAIN: bool>(
+        &mut self,
+        shape: Shape,
+        slot: u32,
+        word: u64,
+        live: u32,
+        event: Event<'_>,
+    ) {
         let head = (word >> HEAD_SHIFT) as usize;
-        let at = self.at(slot, head);
-        if self.timed == 1 {
-            self.ring[at] = event.time as u64;
-        }
-        let columns = self.columns.len();
-        let shift = head * columns;
-        let own = ((1u128 << columns) - 1) as u64;
+        let at = shape.at(slot, head);
+        let shift = head * shape.columns;
+        let own = ((1u128 << shape.columns) - 1) as u64;
         let mut nulls = self.nulls(slot, word) & !(own << shift);
-        if self.has_texts || event.batch.has_nulls() {
-            nulls |= self.keep_slow(at, event) << shift;
-        } else {
+        let kept = &mut self.ring[at..at + shape.row_words];
+        if shape.timed == 1 {
+            kept[0] = event.time as u64;
+        }
+        if PLAIN {
             let row = event.batch.row(event.row);
-            let kept = &mut self.ring[at + self.timed..at + self.row_words];
-            for (value, &column) in kept.iter_mut().zip(&self.columns) {
+            for (value, &column) in kept[shape.timed..].iter_mut().zip(&self.columns) {
                 *value = row[column];
             }
+        } else {
+            nulls |= self.keep_slow(at, event) << shift;
         }
-        let head = if head + 1 == self.rows { 0 } else { head + 1 };
-        self.set_word(slot, live, nulls, head);
+        let head = if head + 1 == shape.rows { 0 } else { head + 1 };
+        self.set_word(shape, slot, live, nulls, head);
     }
 
     #[inline(always)]
-    fn set_word(&mut self, slot: u32, live: u32, nulls: u64, head: usize) {
+    fn set_word(&mut self, shape: Shape, slot: u32, live: u32, nulls: u64, head: usize) {
         let mut word = u64::from(live) | (head as u64) << HEAD_SHIFT;
-        if self.first == 1 {
-            self.ring[slot as usize * self.stride] = nulls;
+        if shape.first == 1 {
+            let at = shape.line(slot);
+            self.ring[at] = nulls;
         } else {
-            word |= nulls << self.rows;
+            word |= nulls << shape.rows;
         }
-        self.words[slot as usize] = word;
+        self.words[slot as usize] = if live == 0 { 0 } else { word };
     }
 
     /// Keeps values of which some may be NULL or long; the null bits of the row.
@@ -223,7 +265,7 @@ impl Rings {
 
     /// Sets one value of the row at `at`. A long text that stood there is freed.
     fn set(&mut self, at: usize, i: usize, value: Option<u64>, text: &[u8]) {
-        let place = at + self.timed + i;
+        let place = at + self.shape.timed + i;
         let (old, heaped) = (self.ring[place], self.heaped[i]);
         if heaped && slot::is_heaped(old) {
             self.texts.free(old);
@@ -243,7 +285,7 @@ impl Rings {
 impl Handle for Rings {
     fn save(&self, slot: u32, out: &mut Vec<u8>) {
         let word = self.words.get(slot as usize).copied().unwrap_or(0);
-        let live = self.live(word);
+        let live = self.shape.live(word);
         if live == 0 {
             return;
         }
@@ -251,7 +293,7 @@ impl Handle for Rings {
         out.extend_from_slice(&live.to_le_bytes());
         out.extend_from_slice(&rows.to_le_bytes());
         for back in (1..=rows as usize).rev() {
-            let time = if self.timed == 1 { self.time(slot, word, back) } else { 0 };
+            let time = if self.shape.timed == 1 { self.time(slot, word, back) } else { 0 };
             out.extend_from_slice(&time.to_le_bytes());
             for i in 0..self.columns.len() {
                 let value = self.value(slot, word, back, i);
@@ -287,9 +329,9 @@ impl Handle for Rings {
         self.forget(slot);
         // Only texts hold memory; the rest is written over.
         let columns = if self.has_texts { self.columns.len() } else { 0 };
-        for place in 0..self.rows {
+        for place in 0..self.shape.rows {
             for i in 0..columns {
-                self.set(self.at(slot, place), i, None, &[]);
+                self.set(self.shape.at(slot, place), i, None, &[]);
             }
         }
     }
@@ -303,13 +345,13 @@ impl Rings {
     fn read(&mut self, slot: u32, bytes: &[u8]) -> Option<()> {
         let mut from = Reader::new(bytes);
         let (live, rows) = (from.u32()?, from.u32()? as usize);
-        if rows > self.rows || live == 0 || live >> self.rows != 0 {
+        if rows > self.shape.rows || live == 0 || live >> self.shape.rows != 0 {
             return None;
         }
         let mut nulls = 0;
         for place in 0..rows {
-            let (at, time) = (self.at(slot, place), from.u64()?);
-            if self.timed == 1 {
+            let (at, time) = (self.shape.at(slot, place), from.u64()?);
+            if self.shape.timed == 1 {
                 self.ring[at] = time;
             }
             for i in 0..self.columns.len() {
@@ -326,8 +368,8 @@ impl Rings {
                 self.set(at, i, value, text);
             }
         }
-        let head = if rows == self.rows { 0 } else { rows };
-        self.set_word(slot, live, nulls, head);
+        let head = if rows == self.shape.rows { 0 } else { rows };
+        self.set_word(self.shape, slot, live, nulls, head);
         from.is_empty().then_some(())
     }
 }
