@@ -49,7 +49,8 @@ fn check(input: impl AsRef<[u8]>) -> (Vec<i64>, Vec<Value>) {
     let rejected = case.rows("rejected");
     let report = case.report();
     let source = &report["sources"]["rows"];
-    assert_eq!(source["rows"], taken.len() + rejected.len(), "the ledger balances: {source}");
+    assert_eq!(source["in"], taken.len() + rejected.len(), "the ledger balances: {source}");
+    assert_eq!(source["rows"], taken.len());
     assert_eq!(source["rejected"], rejected.len());
     (taken, rejected)
 }

@@ -612,7 +612,10 @@ mod tests {
             right &= part > 0;
         }
         let digits = text[sign..len].iter().filter(|&&b| b != b'.');
-        (digits.fold(0, |v, b| v * 10 + u128::from(b - b'0')), part, len, right)
+        // Past 38 digits the value is nobody's: only that it is too long counts.
+        let value =
+            digits.fold(0u128, |v, b| v.wrapping_mul(10).wrapping_add(u128::from(b - b'0')));
+        (value, part, len, right)
     }
 
     fn padded(text: &str) -> Vec<u8> {

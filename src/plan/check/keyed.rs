@@ -67,7 +67,7 @@ pub fn window_kind(window: &raw::WindowShape, out: &mut Diagnostics) -> Option<W
     // An offset moves windows by less than one of their steps.
     let offset = |offset: &Option<Spanned<Millis>>, step: i64, out: &mut Diagnostics| {
         let Some(offset) = offset else { return Some(0) };
-        let ms = millis("offset", offset, Sign::NotNegative, out)?;
+        let ms = millis("offset", offset, Sign::Any, out)?;
         if ms >= step {
             let message = "`offset` must be shorter than the step from one window to the next";
             out.add(Diagnostic::error(Code::BadWindow, offset.span, message));

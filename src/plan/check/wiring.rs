@@ -194,7 +194,8 @@ fn outputs(transform: &Transform) -> Option<Vec<String>> {
     })
 }
 
-/// All names; one that is used twice is reported.
+/// All names; one that is used twice is reported. A sink may have the name of what it writes: it
+/// has no outputs, so nobody can mean it as an input.
 fn names(file: &File, out: &mut Diagnostics) -> BTreeMap<String, Component> {
     let mut names: BTreeMap<String, Component> = BTreeMap::new();
     let mut places: BTreeMap<&str, Span> = BTreeMap::new();
@@ -203,8 +204,7 @@ fn names(file: &File, out: &mut Diagnostics) -> BTreeMap<String, Component> {
     let sinks = file.sinks.iter().enumerate();
     let all = sources
         .map(|(at, source)| (&source.name, Component::Node(Node::Source(at))))
-        .chain(transforms.map(|(at, each)| (&each.name, Component::Node(Node::Transform(at)))))
-        .chain(sinks.map(|(at, sink)| (&sink.name, Component::Sink(at))));
+        .chain(transforms.map(|(at, each)| (&each.name, Component::Node(Node::Transform(at)))));
     for (Spanned { value: name, span }, component) in all {
         if let Some(first) = places.get(name.as_str()) {
             let message = format!("two components have the name `{name}`");
@@ -217,6 +217,9 @@ fn names(file: &File, out: &mut Diagnostics) -> BTreeMap<String, Component> {
         }
         places.insert(name, *span);
         names.insert(name.clone(), component);
+    }
+    for (at, sink) in sinks {
+        names.entry(sink.name.value.clone()).or_insert(Component::Sink(at));
     }
     names
 }

@@ -114,18 +114,19 @@ fn a_mistake_in_an_argument_points_to_the_argument() {
 
 #[test]
 fn two_places_of_one_mistake() {
-    let text = TEXT.replace("delai", "delay").replace("[sinks.out]", "[sinks.t]");
+    let text = TEXT.replace("delai", "delay").replace("risk.lat", "t.rejected");
+    let text = text.replace("transforms.risk", "transforms.t");
     let outcome = outcome(&text, &[]);
     let shown = render(&outcome.found[..1], &outcome.texts, false);
     expect![[r#"
         error[E0305]: two components have the name `t`
-          --> p.toml:13:8
+          --> p.toml:17:13
            |
          6 | [sources.t]
            |          - first here
         ...
-        13 | [sinks.t]
-           |        ^ again here
+        17 | [transforms.t]
+           |             ^ again here
 
     "#]]
     .assert_eq(&shown);

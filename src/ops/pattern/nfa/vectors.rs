@@ -204,7 +204,7 @@ fn run(case: &Json, drive: Drive) -> Answer {
     let names = ast.names();
     let spec = spec(ast, &texts, Some(1));
     let mut operator = Pattern::new(spec, &schema()).expect("within the limit");
-    let keys = KeyTable::new(&[]);
+    let keys = KeyTable::new(&[DataType::BigInt]);
     let mut out = Outputs::new(&[names.len() + 2; 2], 64);
     let events = case["events"].as_array().expect("events");
     let batch = batch(events);
