@@ -151,7 +151,10 @@ fn run(
     cuts: &[usize],
     saved: bool,
 ) -> Found {
-    let (keys, mut out) = (KeyTable::new(&[DataType::BigInt]), Outputs::new(&[names.len() + 2], 7));
+    let (keys, mut out) = (
+        KeyTable::new(&[crate::ground::schema::DataType::BigInt]),
+        Outputs::new(&[names.len() + 2], 7),
+    );
     let events: Vec<Json> = rows.iter().map(|(_, row)| row.clone()).collect();
     let batch = batch(&events);
     let mut from = 0;
