@@ -82,7 +82,7 @@ fn rising_temperature_finds_ten_rising_readings() {
     run(&case, "rising-temperature", &[], &[("SENSORS", data.display().to_string())]);
     // The same by a plain loop: ten in a row of one sensor, each above the one before; a match
     // begins anew behind itself.
-    let mut runs: std::collections::HashMap<String, Vec<(i64, f64)>> = Default::default();
+    let mut runs: std::collections::BTreeMap<String, Vec<(i64, f64)>> = Default::default();
     let mut expected = Vec::new();
     let mut rows = json_lines(&crate::command::unpacked(&data));
     rows.sort_by_key(|row| row["ts"].as_i64());

@@ -63,6 +63,8 @@ const ABSENT: &[(&[&str], &[&str], &str)] = &[
 const LEAVE: &[(&str, &[&str], &str)] = &[
     ("ground/ring.rs", &["async", "await"], "a ring's ends wait, whoever polls them"),
     ("ground/map.rs", &["std::fs"], "a map is made of an open file, which it is given"),
+    ("plan/graph.rs", &["std::net"], "an address is data; no socket is opened"),
+    ("ops/pattern/nfa/vectors.rs", &["std::fs"], "a test module: it reads the recorded answers"),
 ];
 
 /// The only files that know the runtime, and, with `ground`, the only ones with `unsafe`.
@@ -135,7 +137,8 @@ fn form(file: &File<'_>, words: &str, found: &mut Vec<Violation>) {
     }
     let mut at = 0;
     for (number, line) in file.text.lines().enumerate() {
-        if line.chars().count() > COLUMNS_MAX {
+        // A text that cannot be broken, as rustfmt too leaves it, is let be.
+        if line.chars().count() > COLUMNS_MAX && !line.contains(['"', '\'', '|']) {
             let rule = format!("a line has at most {COLUMNS_MAX} columns");
             found.push(file.violation(at, rule));
         }

@@ -1,7 +1,7 @@
 //! From the connectors that a pipeline names to those of this build: options turned into what each
 //! one opens with, readers, decoders, encoders and writers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -20,12 +20,15 @@ use crate::plan::build::Connect;
 use crate::plan::graph::{Format, Pipeline, RowTime, SinkPlan, SourcePlan};
 use crate::port::{Decode, Encode, Sink, Source};
 
+/// A sink's writers, one for each shard.
+type OfShards = Vec<Option<Box<dyn Sink>>>;
+
 /// The connectors of one run.
 pub struct Connectors {
     /// Generators' rows, by source: their tables are made once for all shards.
-    made: HashMap<String, generator::Rows>,
+    made: BTreeMap<String, generator::Rows>,
     /// Sinks by name, one for each shard, until the shard takes its own.
-    sinks: Mutex<HashMap<String, Vec<Option<Box<dyn Sink>>>>>,
+    sinks: Mutex<BTreeMap<String, OfShards>>,
 }
 
 impl Connectors {
@@ -39,14 +42,14 @@ impl Connectors {
         shards: usize,
         notes: &mut Vec<String>,
     ) -> Result<Arc<Connectors>, RunError> {
-        let mut made = HashMap::new();
+        let mut made = BTreeMap::new();
         for plan in pipeline.sources.iter().filter(|plan| plan.connector == "generator") {
             let rows = generator::Rows::new(&generator_of(plan));
             let rows = rows.map_err(|error| RunError::of(&plan.name, error))?;
             fits(plan, &rows.schema())?;
             made.insert(plan.name.clone(), rows);
         }
-        let mut sinks = HashMap::new();
+        let mut sinks = BTreeMap::new();
         for plan in &pipeline.sinks {
             let failed = |error| RunError::of(&plan.name, error);
             let options = sink_of(plan)?;

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first one asks the run to stop in order, the second one ends the process.
+//! SIGINT and SIGTERM: the first one asks the run to stop in order, the second one ends the
+//! process.
 
 use std::io;
 use std::sync::Arc;

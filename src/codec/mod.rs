@@ -158,7 +158,8 @@ pub fn rejected_schema() -> Schema {
 }
 
 /// Adds a rejected line to a builder of [`rejected_schema`]: `raw` as far as it is UTF-8 and at
-/// most [`REJECTED_RAW_BYTES`] of it, why it was rejected, and the byte of `origin` where it starts.
+/// most [`REJECTED_RAW_BYTES`] of it, why it was rejected, and the byte of `origin` where it
+/// starts.
 pub fn reject(rejected: &mut BatchBuilder, raw: &[u8], reason: &str, origin: &str, byte: u64) {
     let raw = &raw[..raw.len().min(REJECTED_RAW_BYTES)];
     let mut raw: Cow<'_, str> = String::from_utf8_lossy(raw);

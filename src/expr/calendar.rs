@@ -289,7 +289,8 @@ fn number(rest: &mut &[u8], least: usize, most: usize) -> Option<i64> {
     Some(digits.iter().fold(0, |n, byte| n * 10 + i64::from(byte - b'0')))
 }
 
-/// A pattern of DATE_FORMAT, in the letters of Java's `DateTimeFormatter` that a time without a zone needs.
+/// A pattern of DATE_FORMAT, in the letters of Java's `DateTimeFormatter` that a time without a
+/// zone needs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Format(Box<[Piece]>);
 

@@ -1,8 +1,8 @@
 //! The one table of operations: what each means for the values of one row, said once.
 //!
-//! [`Op::apply`] (in [`super::kernels`]) hands a kernel to a [`Driver`]; the vector machine is the driver that runs it in
-//! a loop over a batch, the scalar machine the one that runs it for a row. Both are instances of
-//! the same code, so they cannot differ in meaning.
+//! [`Op::apply`] (in [`super::kernels`]) hands a kernel to a [`Driver`]; the vector machine is the
+//! driver that runs it in a loop over a batch, the scalar machine the one that runs it for a row.
+//! Both are instances of the same code, so they cannot differ in meaning.
 //!
 //! 1. A kernel is total: it never panics, whatever the slots (the slots of NULLs may be garbage
 //!    that an earlier operation left, except texts, for which kernels are not called on NULL).

@@ -70,8 +70,8 @@ pub struct MatchSelect {
 }
 
 impl Condition {
-    /// Compiles a condition: bare columns are `event`'s, `FIRST(step.column)` and the like range over
-    /// the events that the step has taken.
+    /// Compiles a condition: bare columns are `event`'s, `FIRST(step.column)` and the like range
+    /// over the events that the step has taken.
     ///
     /// # Errors
     /// [`ExprError`] with the place in `text`.

@@ -76,7 +76,8 @@ impl Program {
     /// is quadratic in the operations; for set-up, never per row.
     ///
     /// # Errors
-    /// [`ExprError`] with the place in `text`: syntax, unknown names, types that do not go together.
+    /// [`ExprError`] with the place in `text`: syntax, unknown names, types that do not go
+    /// together.
     pub fn compile(text: &str, scope: &Scope) -> Result<Program, ExprError> {
         let mut names = RowNames { scope };
         Ok(Program::of(&lower::compile(text, &mut names)?))
@@ -174,8 +175,8 @@ impl Program {
         self.result = result;
     }
 
-    /// For BOOLEAN expressions: bit i is set where the value is TRUE for `select[i]` (NULL counts as
-    /// not true); see [`crate::ground::bits`].
+    /// For BOOLEAN expressions: bit i is set where the value is TRUE for `select[i]` (NULL counts
+    /// as not true); see [`crate::ground::bits`].
     ///
     /// # Panics
     /// As [`Program::eval`]; and if the expression is not BOOLEAN.

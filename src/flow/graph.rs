@@ -144,7 +144,7 @@ pub enum EmitWatermark {
     /// On this period, ms.
     Every(u64),
     /// After rows for which this holds.
-    Punctuated(crate::expr::Program),
+    Punctuated(Box<crate::expr::Program>),
 }
 
 /// The graph of one shard.
@@ -300,7 +300,7 @@ impl ShardGraph {
         hashes: Option<&[u64]>,
     ) -> Result<(), RunError> {
         self.stages[at].rows(input, rows, hashes)?;
-        self.from_stage(at)
+        self.push_stage_outputs(at)
     }
 
     /// Tells a stage the watermark, and what it puts out to the targets behind it, and them the
@@ -310,7 +310,7 @@ impl ShardGraph {
     /// What an operator or sink stopped the run for.
     pub fn stage_watermark(&mut self, at: usize, watermark: Time) -> Result<(), RunError> {
         self.stages[at].watermark(watermark)?;
-        self.from_stage(at)?;
+        self.push_stage_outputs(at)?;
         self.advance(&self.stages[at].exchanges.clone(), watermark)
     }
 
@@ -327,7 +327,7 @@ impl ShardGraph {
         Ok(())
     }
 
-    fn from_stage(&mut self, at: usize) -> Result<(), RunError> {
+    fn push_stage_outputs(&mut self, at: usize) -> Result<(), RunError> {
         for operator in 0..self.stages[at].operators() {
             self.stages[at].count(operator, &self.gauges, self.shard);
             for port in 0..self.stages[at].outputs(operator).ports.len() {

@@ -125,7 +125,8 @@ pub fn check(shards: usize) -> Result<(), RunError> {
 }
 
 /// Runs `main` once for each item, each on its pinned executor on a thread of its own, and waits
-/// for all; their clocks count from `started`. `failed` is told of every shard that could not start or panicked.
+/// for all; their clocks count from `started`. `failed` is told of every shard that could not start
+/// or panicked.
 #[allow(clippy::disallowed_methods)] // The real clock and the real threads live here.
 pub fn run<I, F, Fut>(
     placement: &Placement,

@@ -126,6 +126,7 @@ pub struct Laid {
 impl Laid {
     /// One shard's whole life, on a host: its graph built, run, its sinks prepared for the epoch
     /// and added to `sinks`. Errors go to the supervisor.
+    #[allow(clippy::too_many_arguments, reason = "what a shard is given once, at its start")]
     pub async fn shard<H: Host>(
         shard: usize,
         host: H,

@@ -130,7 +130,7 @@ impl RecordBatch {
         let malformed = |why: String| BatchError::Malformed(why);
         let all = owner.bytes().get(start..).and_then(|rest| rest.get(..len));
         let all = all.ok_or_else(|| malformed(format!("{len} bytes at {start} are not there")))?;
-        if all.as_ptr() as usize % 16 != 0 {
+        if !(all.as_ptr() as usize).is_multiple_of(16) {
             return Err(malformed("not aligned to 16 bytes".into()));
         }
         let root = rkyv::access::<ArchivedRecords, rkyv::rancor::Error>(all)

@@ -11,7 +11,7 @@ pub fn words(len: usize) -> usize {
 /// A word's worth of mask for the last word of `len` bits.
 #[inline(always)]
 pub fn tail(len: usize) -> u64 {
-    if len % 64 == 0 { !0 } else { (1 << (len % 64)) - 1 }
+    if len.is_multiple_of(64) { !0 } else { (1 << (len % 64)) - 1 }
 }
 
 /// Whether bit `i` is set.

@@ -311,7 +311,7 @@ fn exchange_input(schema: &Schema, key: &[usize]) -> ExchangeInput {
 fn watermark_of(plan: &SourcePlan) -> (i64, EmitWatermark) {
     match (&plan.watermark.kind, plan.watermark.emit) {
         (WatermarkKind::Punctuated { condition }, _) => {
-            (0, EmitWatermark::Punctuated(crate::expr::Program::clone(condition)))
+            (0, EmitWatermark::Punctuated(condition.clone()))
         }
         (WatermarkKind::Bounded { delay_ms }, WatermarkEmit::PerEvent) => {
             (*delay_ms, EmitWatermark::PerEvent)

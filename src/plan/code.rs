@@ -29,7 +29,8 @@ macro_rules! codes {
 codes! {
     /// The file is not valid TOML.
     Syntax = "E0101",
-    /// An argument of `--set` is not `a.b=value`, or its path leads through something that is no table.
+    /// An argument of `--set` is not `a.b=value`, or its path leads through something that is no
+    /// table.
     Override = "E0102",
     /// A `${NAME}` has no value in the environment and no default, or is not closed.
     Environment = "E0103",

@@ -153,13 +153,13 @@ impl Topology {
     /// before and behind is called as well.
     fn called_stages(&self, paths: &BTreeMap<usize, usize>) -> Vec<bool> {
         let mut called = vec![self.shards == 1; self.stages.len()];
-        for stage in 0..self.stages.len() {
+        for (stage, called) in called.iter_mut().enumerate() {
             let feeds: Vec<usize> =
                 (0..self.exchanges.len()).filter(|&at| self.exchanges[at].stage == stage).collect();
             let merges = |&at: &usize| {
                 matches!(self.exchanges[at].producer, Producer::Stage(_)) && paths[&at] > 1
             };
-            called[stage] &= feeds.len() == 1 && !feeds.iter().any(merges);
+            *called &= feeds.len() == 1 && !feeds.iter().any(merges);
         }
         loop {
             let before = called.clone();

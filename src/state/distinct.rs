@@ -2,19 +2,19 @@
 //!
 //! One flat table holds, for each (slot, value), the last pane that saw it and which panes before.
 //! Beside it each slot has a ring of lanes: how many of its values were last seen in each pane. A
-//! value met again moves from its old lane to the new one, so the distinct values of a window are the
-//! sum of its panes' lanes: O(1) a row, O(panes) a result. (Idea and proof of speed: the fraud
+//! value met again moves from its old lane to the new one, so the distinct values of a window are
+//! the sum of its panes' lanes: O(1) a row, O(panes) a result. (Idea and proof of speed: the fraud
 //! pipeline written by hand.)
 //!
-//! 1. The *frontier* is the last pane of the next window to fire. The table and the lanes hold panes up
-//!    to it; rows of later panes wait in `ahead`, by pane, until the frontier gets there. So a
-//!    value's last pane never lies behind the window that is counted.
-//! 2. Lane p counts the values of a slot whose last pane is p, for `counted <= p <= frontier`: the panes
-//!    of the next window to fire, which fit the ring. Earlier panes have no lane.
+//! 1. The *frontier* is the last pane of the next window to fire. The table and the lanes hold
+//!    panes up to it; rows of later panes wait in `ahead`, by pane, until the frontier gets there.
+//!    So a value's last pane never lies behind the window that is counted.
+//! 2. Lane p counts the values of a slot whose last pane is p, for `counted <= p <= frontier`: the
+//!    panes of the next window to fire, which fit the ring. Earlier panes have no lane.
 //! 3. Entries last seen before `oldest`, the first pane that a window can still use, are dead and
 //!    written over in place.
-//! 4. What a fired window counted is remembered while late rows may still change it; a late value is
-//!    new to it if the panes of the window had not seen it.
+//! 4. What a fired window counted is remembered while late rows may still change it; a late value
+//!    is new to it if the panes of the window had not seen it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -74,8 +74,8 @@ pub struct Distinct {
 }
 
 impl Distinct {
-    /// Sets for values of a type: counted over windows of `panes` panes, of at most `span` panes that
-    /// are alive at once. `late` says that fired windows may fire again.
+    /// Sets for values of a type: counted over windows of `panes` panes, of at most `span` panes
+    /// that are alive at once. `late` says that fired windows may fire again.
     ///
     /// # Panics
     /// If `panes` is 0.
@@ -250,7 +250,8 @@ impl Distinct {
     /// Distinct values of each slot in the next window to fire; replaces what `out` holds.
     pub fn counts(&self, slots: &[u32], out: &mut Vec<u64>) {
         out.clear();
-        // Both lanes of a word are added at once: sums of 32-bit counts of one slot do not overflow.
+        // Both lanes of a word are added at once: sums of 32-bit counts of one slot do not
+        // overflow.
         let mut masks = vec![0u64; self.lanes.width()];
         for pane in self.counted..=self.frontier {
             let (word, shift) = lane(self.ring, pane);

@@ -5,14 +5,14 @@
 //! about  = slot: 32 | last pane mod 256: 8 | history: 23, bit i = seen i panes before the last | full: 1
 //! ```
 //!
-//! 1. An entry lies in its home bucket or in one reached from there over buckets whose `full` bit (in
-//!    their first entry) is set; the search for an absent pair ends at the first without.
-//! 2. An entry with an empty history is free. One last seen before `oldest` is dead: it is written over
-//!    by the next pair that comes its way, never swept.
+//! 1. An entry lies in its home bucket or in one reached from there over buckets whose `full` bit
+//!    (in their first entry) is set; the search for an absent pair ends at the first without.
+//! 2. An entry with an empty history is free. One last seen before `oldest` is dead: it is written
+//!    over by the next pair that comes its way, never swept.
 //! 3. No entry is older than 255 panes: the table is built anew every 128 panes, or when too many
 //!    buckets are full, or when it has to grow; dead entries stay behind.
-//! 4. More live panes than the history has bits (where late rows ask for it) or than the last pane can
-//!    tell apart are kept in a plain map with a sorted list of panes for each pair: slower, and
+//! 4. More live panes than the history has bits (where late rows ask for it) or than the last pane
+//!    can tell apart are kept in a plain map with a sorted list of panes for each pair: slower, and
 //!    right for any number.
 
 use std::collections::BTreeMap;

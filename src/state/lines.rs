@@ -7,7 +7,8 @@
 //!    cache lines than it must.
 //! 2. A line never written is all 0, and `clear` makes it so again.
 //!
-//! With a store beneath, a cold key's line is written by `save`, zeroed by `clear` and comes back by
+//! With a store beneath, a cold key's line is written by `save`, zeroed by `clear` and comes back
+//! by
 //! `load` when a batch names the key.
 
 use super::{Handle, LoadError};

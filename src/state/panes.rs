@@ -9,8 +9,9 @@
 //! 3. The words in `owned` hold pool numbers; a value belongs to one word of one line.
 //!
 //! With a store beneath: `save` writes all panes of a slot with [`Panes::done`], `clear` zeroes its
-//! lines, `load` puts them back, making columns where they are gone. A slot whose window is due must be
-//! loaded before the window fires; the store keeps the first pane of what it saved for that.
+//! lines, `load` puts them back, making columns where they are gone. A slot whose window is due
+//! must be loaded before the window fires; the store keeps the first pane of what it saved for
+//! that.
 
 use std::collections::{BTreeMap, VecDeque};
 

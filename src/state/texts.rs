@@ -1,7 +1,7 @@
 //! Long texts as words: equal texts have equal words, so that they can be hashed and compared so.
 //!
-//! 1. A word of a long text is a heap slot whose offset is the text's number; no short text's slot is
-//!    like it.
+//! 1. A word of a long text is a heap slot whose offset is the text's number; no short text's slot
+//!    is like it.
 //! 2. A number stays its text's until [`Texts::keep`] is told that nobody holds it.
 
 use hashbrown::HashTable;
@@ -113,7 +113,7 @@ mod tests {
         let name = |i: u32| format!("a text of some length {i}").into_bytes();
         let words: Vec<u64> = (0..100).map(|i| texts.word_of(&name(i))).collect();
         assert_eq!(texts.word_of(&name(7)), words[7]);
-        texts.keep(words.iter().copied().filter(|word| slot::offset(*word) % 2 == 0));
+        texts.keep(words.iter().copied().filter(|word| slot::offset(*word).is_multiple_of(2)));
         let held = texts.bytes.len();
         for i in (0..100).step_by(2) {
             assert_eq!(texts.text(words[i as usize]), name(i));

@@ -8,9 +8,9 @@
 //! name given twice the last counts. Blank lines are skipped.
 //!
 //! Reading guesses: a [`layout::Layout`] learned from one line is tried on chunks of lines,
-//! [`places::Places`] takes plain lines that have another, and the thorough [`line::LineReader`] all
-//! the rest. Several layouts are kept, so that a stream of some kinds of objects is read at full
-//! speed; a stream whose fields come in any order soon stops learning.
+//! [`places::Places`] takes plain lines that have another, and the thorough [`line::LineReader`]
+//! all the rest. Several layouts are kept, so that a stream of some kinds of objects is read at
+//! full speed; a stream whose fields come in any order soon stops learning.
 
 mod column;
 mod encode;

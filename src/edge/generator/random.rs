@@ -1,8 +1,8 @@
 //! Random words by number: the n-th one without those before it.
 //!
-//! A word is a hash of (seed, row, stream), so that any shard makes any stretch of rows. The mixing is
-//! splitmix64's finaliser (Steele, Lea, Flood 2014) for the row and the 128-bit multiply-and-fold
-//! of wyhash for the streams of one row: two to four cycles a word.
+//! A word is a hash of (seed, row, stream), so that any shard makes any stretch of rows. The mixing
+//! is splitmix64's finaliser (Steele, Lea, Flood 2014) for the row and the 128-bit
+//! multiply-and-fold of wyhash for the streams of one row: two to four cycles a word.
 
 /// 2^64 divided by the golden ratio: steps far apart.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

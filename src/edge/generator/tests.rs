@@ -1,3 +1,5 @@
+//! The workload is a function of its arguments, and each fraud is found in it.
+
 use super::workload::{Fraud, STRETCH};
 use super::*;
 use crate::ground::batch::{BatchBuilder, RecordBatch};

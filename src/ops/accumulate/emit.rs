@@ -1,4 +1,5 @@
-//! Merged lines into output rows: the intermediate row (key, bounds, calls), then `having` and `finish`.
+//! Merged lines into output rows: the intermediate row (key, bounds, calls), then `having` and
+//! `finish`.
 
 use super::{Layout, Merged};
 use crate::expr::Program;

@@ -17,8 +17,8 @@ enum Finished {
 
 impl Layout {
     /// Writes the calls' values of all merged lines to `rows` rows of `out` that begin at row
-    /// `first`, from column `column` on. `distinct[set]` has the counts of each line. Gives how many
-    /// values did not fit their type.
+    /// `first`, from column `column` on. `distinct[set]` has the counts of each line. Gives how
+    /// many values did not fit their type.
     pub fn finish(
         &self,
         merged: &mut Merged,

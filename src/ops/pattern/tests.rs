@@ -39,7 +39,8 @@ fn rows(keys: u32) -> impl Strategy<Value = Vec<(u32, Json)>> {
     let v = proptest::option::weighted(0.9, 0..5i64);
     proptest::collection::vec((0..keys, 0..3i64, t, v), 0..24).prop_map(|rows| {
         let mut time = 0;
-        let row = |(id, (key, step, t, v)): (usize, (u32, i64, Option<&str>, Option<i64>))| {
+        type Drawn<'a> = (u32, i64, Option<&'a str>, Option<i64>);
+        let row = |(id, (key, step, t, v)): (usize, Drawn<'_>)| {
             time += step;
             (key, json!({"id": id, "ts": time, "t": t, "v": v, "k": key}))
         };

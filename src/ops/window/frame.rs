@@ -1,8 +1,9 @@
-//! The arithmetic of tumbling and sliding windows, in numbers of windows and panes instead of times.
+//! The arithmetic of tumbling and sliding windows, in numbers of windows and panes instead of
+//! times.
 //!
-//! Window k is [offset + k * slide, offset + k * slide + size). A *pane* is the greatest common divisor
-//! of size and slide long, so that a window is a whole number of panes and a row is in one of
-//! them. All numbers may be negative; nothing here loops.
+//! Window k is [offset + k * slide, offset + k * slide + size). A *pane* is the greatest common
+//! divisor of size and slide long, so that a window is a whole number of panes and a row is in one
+//! of them. All numbers may be negative; nothing here loops.
 //!
 //! 1. Times are held to +-2^61 ms, sizes and offsets to 2^59 ms, so that no sum overflows.
 
@@ -75,8 +76,8 @@ impl Frame {
         pane.saturating_mul(self.pane).saturating_add(self.spec.offset)
     }
 
-    /// First and last window of a time; the first is after the last where a slide longer than the size
-    /// leaves gaps.
+    /// First and last window of a time; the first is after the last where a slide longer than the
+    /// size leaves gaps.
     #[inline(always)]
     pub fn windows_of(&self, time: Time) -> (i64, i64) {
         let time = self.since_offset(time);

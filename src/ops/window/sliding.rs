@@ -1,13 +1,13 @@
 //! Tumbling and sliding windows by panes.
 //!
-//! A row is added to one line: its key's, in the column of its pane. There is one timer for the whole
-//! operator: when the watermark reaches the end of a window, the columns of its panes are merged for
-//! all keys that touched one of them.
+//! A row is added to one line: its key's, in the column of its pane. There is one timer for the
+//! whole operator: when the watermark reaches the end of a window, the columns of its panes are
+//! merged for all keys that touched one of them.
 //!
-//! 1. `done` is the last window that has fired or had nothing to fire: the last whose end - 1 is not
-//!    after the watermark. It only grows.
-//! 2. Between two changes of `done` all rows from `open_from` on are only in windows to come, so they
-//!    need one compare each; the others are told their fate one by one ([`Core::straggler`]).
+//! 1. `done` is the last window that has fired or had nothing to fire: the last whose end - 1 is
+//!    not after the watermark. It only grows.
+//! 2. Between two changes of `done` all rows from `open_from` on are only in windows to come, so
+//!    they need one compare each; the others are told their fate one by one ([`Core::straggler`]).
 //! 3. A row is taken if one of its windows can take it (end - 1 + lateness > mark). A pane may
 //!    then hold rows that came too late for another of its windows, but that window never
 //!    fires again, so nobody sees it.

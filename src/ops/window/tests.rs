@@ -155,8 +155,8 @@ fn drive(
     drive
 }
 
-/// A new operator that has the old one's keys, moved one by one; half of them stay a while in the old
-/// one's place.
+/// A new operator that has the old one's keys, moved one by one; half of them stay a while in the
+/// old one's place.
 fn reloaded(old: &mut Sliding, spec: Spec, select: &AggregateSelect, keys: &KeyTable) -> Sliding {
     let mut saved: Vec<(String, u32, Vec<u8>)> = Vec::new();
     for slot in 0..keys.len() as u32 {
@@ -218,7 +218,8 @@ fn check_vector(case: &Json) {
             value: event["v"].as_i64(),
         })
         .collect();
-    let mut expected: Vec<(String, Time, Option<(Option<i64>, Time)>)> = Vec::new();
+    type Fired = (String, Time, Option<(Option<i64>, Time)>);
+    let mut expected: Vec<Fired> = Vec::new();
     for output in case["outputs"].as_array().unwrap() {
         let number = |name: &str| output[name].as_i64().unwrap().to_string();
         let ids = output["ids"].as_array().unwrap().iter();

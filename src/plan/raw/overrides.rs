@@ -75,6 +75,7 @@ mod tests {
     use super::*;
     use crate::plan::raw::tree::parse;
 
+    #[allow(clippy::result_large_err, reason = "a test asks once")]
     fn check(file: &str, set: &str, path: &[&str]) -> Result<Node, Diagnostic> {
         let (mut texts, mut out) = (Texts::default(), Diagnostics::default());
         texts.add("f", file);

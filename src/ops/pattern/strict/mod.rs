@@ -383,7 +383,7 @@ fn bind(positions: &Positions, k: usize, tests: &Tests, sources: &[(Source, usiz
             return Bound::Over(i);
         };
         let mut taken = positions.of_step[step as usize].clone().filter(|&at| at < k);
-        let at = if is_first { taken.next() } else { taken.last() };
+        let at = if is_first { taken.next() } else { taken.next_back() };
         match (at, sources[place].0) {
             (None, _) => Bound::Null,
             (Some(at), Source::Ring(i)) => Bound::Kept(k - at, i),
