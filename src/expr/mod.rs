@@ -7,7 +7,7 @@
 //!                                                       vector (a batch at a time) scalar (a row)
 //! ```
 //!
-//! What an operation means is said once, in [`op`]; the vector and the scalar machine are two
+//! What an operation means is said once, in `op`; the vector and the scalar machine are two
 //! drivers of that table, and constants are folded by the scalar one.
 //!
 //! Semantics are those of Flink SQL, with three-valued logic, and these choices where Flink would

@@ -1,6 +1,6 @@
 //! What is wrong with a pipeline file, where, and what was probably meant.
 //!
-//! 1. A span lies within its text and on character boundaries ([`Texts::clamp`] sees to it).
+//! 1. A span lies within its text and on character boundaries (`Texts::clamp` sees to it).
 //! 2. Diagnostics are shown in the order of the text, each one once.
 
 use std::ops::Range;

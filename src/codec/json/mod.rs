@@ -7,8 +7,8 @@
 //! missing, or `null`, or whose parent is, is NULL. Unknown fields are checked and skipped. Of a
 //! name given twice the last counts. Blank lines are skipped.
 //!
-//! Reading guesses: a [`layout::Layout`] learned from one line is tried on chunks of lines,
-//! [`places::Places`] takes plain lines that have another, and the thorough [`line::LineReader`]
+//! Reading guesses: a `layout::Layout` learned from one line is tried on chunks of lines,
+//! `places::Places` takes plain lines that have another, and the thorough `line::LineReader`
 //! all the rest. Several layouts are kept, so that a stream of some kinds of objects is read at
 //! full speed; a stream whose fields come in any order soon stops learning.
 

@@ -4,7 +4,7 @@
 //! draw it with a power and a logarithm a try; here ranks are gathered into buckets once and a
 //! bucket is drawn by Walker's alias method (Vose 1991): one multiplication and one look-up.
 //!
-//! 1. The first [`HEAD`] ranks have a bucket each: their frequencies are exact.
+//! 1. The first `HEAD` ranks have a bucket each: their frequencies are exact.
 //! 2. Behind them a bucket spans 1/256 of its first rank, within which ranks are drawn evenly: each
 //!    rank's frequency is right to `s / 256` of itself, and each bucket's is exact.
 //! 3. A rank is a function of the word alone; tables take under 300 KB whatever n is.

@@ -25,6 +25,7 @@ use crate::ground::bits;
 use crate::ground::schema::Schema;
 use crate::ground::time::Time;
 use crate::ops::output::Outputs;
+use crate::ops::selection::Selection;
 use crate::ops::{KeyedRows, Ledger, OpError, Ordered};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
@@ -69,6 +70,8 @@ pub struct Pattern {
     masks: Vec<Vec<u64>>,
     tests: Vec<u64>,
     touched: Vec<u32>,
+    on_time: Chosen,
+    behind: Chosen,
 }
 
 impl Pattern {
@@ -132,6 +135,8 @@ impl Pattern {
             ledger: Ledger::default(),
             tests: Vec::new(),
             touched: Vec::new(),
+            on_time: Chosen::default(),
+            behind: Chosen::default(),
         })
     }
 
@@ -164,7 +169,59 @@ impl Pattern {
     }
 }
 
+/// Rows of a stretch that were told apart, with their keys' slots; kept for their memory.
+#[derive(Default)]
+struct Chosen {
+    rows: Selection,
+    slots: Vec<u32>,
+}
+
+impl Chosen {
+    fn clear(&mut self) {
+        self.rows.select.clear();
+        self.rows.times.clear();
+        self.rows.marks.clear();
+        self.slots.clear();
+    }
+
+    fn push(&mut self, keyed: &KeyedRows<'_>, i: usize) {
+        self.rows.select.push(keyed.rows.select[i]);
+        self.rows.times.push(keyed.rows.times[i]);
+        self.rows.marks.push(keyed.rows.marks[i]);
+        self.slots.push(keyed.slots[i]);
+    }
+
+    fn keyed<'a>(&'a self, of: &KeyedRows<'a>) -> KeyedRows<'a> {
+        let rows = self.rows.rows(of.rows.records);
+        KeyedRows { rows, slots: &self.slots, keys: of.keys }
+    }
+}
+
 impl Ordered for Pattern {
+    /// A late row changes no partial match, so the rows between which it stands can be tried
+    /// together: conditions are evaluated once a stretch, not once a run.
+    fn rows(&mut self, keyed: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError> {
+        let (times, marks) = (keyed.rows.times, keyed.rows.marks);
+        if times.iter().zip(marks).all(|(time, mark)| time > mark) {
+            return self.ordered(keyed, out);
+        }
+        let mut on_time = std::mem::take(&mut self.on_time);
+        let mut behind = std::mem::take(&mut self.behind);
+        on_time.clear();
+        behind.clear();
+        for (i, (time, mark)) in times.iter().zip(marks).enumerate() {
+            let chosen = if time > mark { &mut on_time } else { &mut behind };
+            chosen.push(keyed, i);
+        }
+        self.late(&behind.keyed(keyed), out)?;
+        if !on_time.slots.is_empty() {
+            self.ordered(&on_time.keyed(keyed), out)?;
+        }
+        self.on_time = on_time;
+        self.behind = behind;
+        Ok(())
+    }
+
     fn ordered(&mut self, keyed: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError> {
         let rows = &keyed.rows;
         let len = rows.select.len();

@@ -7,7 +7,7 @@
 //! 1. `done` is the last window that has fired or had nothing to fire: the last whose end - 1 is
 //!    not after the watermark. It only grows.
 //! 2. Between two changes of `done` all rows from `open_from` on are only in windows to come, so
-//!    they need one compare each; the others are told their fate one by one ([`Core::straggler`]).
+//!    they need one compare each; the others are told their fate one by one (`Core::straggler`).
 //! 3. A row is taken if one of its windows can take it (end - 1 + lateness > mark). A pane may
 //!    then hold rows that came too late for another of its windows, but that window never
 //!    fires again, so nobody sees it.

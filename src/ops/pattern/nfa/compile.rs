@@ -7,7 +7,7 @@
 //! - IGNORE: the row is passed over;
 //! - PROCEED: the target's edges are tried too, as if they were the state's own.
 //!
-//! [`compile`] then follows all PROCEED edges once, so that a state of the finished automaton has
+//! Compilation then follows all PROCEED edges once, so that a state of the finished automaton has
 //! TAKE and IGNORE edges only ([`super::Nfa`]).
 
 use super::cond::Cond;
