@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     about = "A stream engine for one machine",
     long_about = "A stream engine for one machine: event time, windows and patterns, one pinned shard per core.\n\n\
-        A pipeline is one TOML file that wires sources, transforms and sinks. `cutwater run` runs it, \
+        A pipeline is one TOML file that wires sources, transforms and sinks. `cutwater \
+        run` runs it, \
         `cutwater validate` says what is wrong with it, `cutwater graph` draws it.",
     after_help = EXAMPLES,
     disable_help_subcommand = true

@@ -512,7 +512,8 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_time_is_the_last_start_at_or_before(time in -60_000_000_000_000i64..60_000_000_000_000) {
+        fn a_cut_time_is_the_last_start_at_or_before(time in
+            -60_000_000_000_000i64..60_000_000_000_000) {
             for unit in [Unit::Second, Unit::Minute, Unit::Hour, Unit::Day, Unit::Week, Unit::Month,
                          Unit::Quarter, Unit::Year, Unit::Decade, Unit::Century] {
                 let start = truncate(unit, time).unwrap();

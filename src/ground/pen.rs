@@ -92,7 +92,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_what_a_vec_holds(
-            texts in proptest::collection::vec((proptest::array::uniform32(any::<u8>()), 0..=32usize, 0..3u8), 0..300)
+            texts in proptest::collection::vec((proptest::array::uniform32(any::<u8>()),
+                0..=32usize, 0..3u8), 0..300)
         ) {
             let (mut out, mut expected) = (b"before".to_vec(), b"before".to_vec());
             let mut pen = Pen::new(&mut out);

@@ -323,7 +323,8 @@ mod tests {
         #[test]
         fn panes_hold_what_was_added_also_after_save_and_load(
             steps in proptest::collection::vec(
-                (-3..4i64, 0..100u32, prop_oneof![-9..9i64, Just(i64::MAX), Just(i64::MIN)], 0..12u8),
+                (-3..4i64, 0..100u32, prop_oneof![-9..9i64, Just(i64::MAX), Just(i64::MIN)],
+                    0..12u8),
                 1..120),
         ) {
             let mut panes: Panes<Text> = Panes::new("test", 2, vec![1]);

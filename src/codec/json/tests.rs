@@ -552,7 +552,8 @@ proptest! {
     }
 
     #[test]
-    fn what_is_json_is_what_serde_says(value in any_value(), at in any::<proptest::sample::Index>(), byte in any::<u8>(), dice in 0..4u8) {
+    fn what_is_json_is_what_serde_says(value in any_value(),
+        at in any::<proptest::sample::Index>(), byte in any::<u8>(), dice in 0..4u8) {
         let mut line = format!("{{\"x\":{value}}}").into_bytes();
         let at = at.index(line.len());
         match dice {

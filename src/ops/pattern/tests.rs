@@ -398,7 +398,8 @@ fn check_plain(ast: &Ast, rows: &[(u32, Json)]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None,
+        ..ProptestConfig::default() })]
 
     #[test]
     fn the_short_cut_gives_the_automatons_answers(

@@ -430,7 +430,8 @@ fn check_model(spec: Spec, rows: &[Row], delay: i64, size: usize, reload: bool) 
 proptest! {
     #[test]
     fn windows_are_those_of_a_naive_model(
-        spec in specs(), rows in rows(), delay in 0..30i64, size in 1..40usize, reload in any::<bool>(),
+        spec in specs(), rows in rows(), delay in 0..30i64, size in 1..40usize,
+            reload in any::<bool>(),
     ) {
         check_model(spec, &rows, delay, size, reload);
     }

@@ -215,7 +215,8 @@ impl<T: Word> Read for Spanned<T> {
 
 /// Makes an enum that is written as a word.
 macro_rules! words {
-    ($(#[doc = $about:literal])+ $name:ident ($what:literal) { $($(#[doc = $each:literal])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[doc = $about:literal])+ $name:ident ($what:literal) { $($(#[doc = $each:literal])*
+        $variant:ident = $word:literal,)+ }) => {
         $(#[doc = $about])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name { $($(#[doc = $each])* #[doc = concat!("`", $word, "`")] $variant,)+ }

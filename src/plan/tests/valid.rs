@@ -437,7 +437,8 @@ type = "union"
 inputs = ["t"]
 [[tests]]
 name = "nothing comes of nothing"
-rows = { t = [ { user_id = 1, amount = 9.5, ts = 1000 }, { user_id = 1, ts = 2024-01-01T00:00:00Z } ] }
+rows = { t = [ { user_id = 1, amount = 9.5, ts = 1000 },
+  { user_id = 1, ts = 2024-01-01T00:00:00Z } ] }
 expect = { x = [], t.rejected = [], out = [ { user_id = 1 } ] }
 "#,
     );

@@ -65,7 +65,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_least_comes_first(seqs in proptest::collection::vec(0..20u64, 0..40), cut in 0..20u64) {
+        fn the_least_comes_first(seqs in proptest::collection::vec(0..20u64, 0..40),
+            cut in 0..20u64) {
             let mut heap = Vec::new();
             for &seq in &seqs {
                 push(&mut heap, Partial { seq, ..Partial::start(0) });
