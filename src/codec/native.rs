@@ -128,10 +128,9 @@ pub struct NativeEncoder {
 impl NativeEncoder {
     /// An encoder of rows of `schema`.
     pub fn new(schema: &Schema) -> NativeEncoder {
-        let heaped = (0..schema.width()).filter(|&i| schema.columns[i].data_type.is_heaped());
         NativeEncoder {
             schema: schema_text(schema),
-            heaped: heaped.collect(),
+            heaped: schema.heaped(),
             builder: BatchBuilder::new(schema.width(), 0),
         }
     }

@@ -82,6 +82,11 @@ impl Code {
         code
     }
 
+    /// Reads column c at `place(c)`.
+    pub fn remap(&mut self, place: impl Fn(usize) -> usize) {
+        self.columns.iter_mut().for_each(|column| *column = place(*column));
+    }
+
     /// The operand of a node that is no mask.
     fn value(&mut self, node: &Node) -> Operand {
         match &node.kind {

@@ -51,6 +51,7 @@ impl Op {
             Op::Select => d.select(),
             Op::Case => unreachable!("code.rs writes CASE as selects"),
             Op::Load => d.map1(|a| a),
+            Op::Flag(bit) => d.test1(|a| a >> bit & 1 == 1),
             Op::InRange { .. }
             | Op::InWords(_)
             | Op::InTexts(_)

@@ -310,8 +310,13 @@ impl Driver for Lanes<'_> {
         self.strict_nulls();
         let (x, y) = (self.heap(0), self.heap(1));
         let (a, b) = (self.words(0), self.words(1));
-        let len = self.select.len();
-        bits::pack(len, &mut self.out.words, |i| kernel(a.get(i), x, b.get(i), y));
+        let (len, out) = (self.select.len(), &mut self.out.words);
+        match b {
+            Words::Same(b) => {
+                with_words!(a, |a| bits::pack(len, out, |i| kernel(a(i), x, b, y)));
+            }
+            b => bits::pack(len, out, |i| kernel(a.get(i), x, b.get(i), y)),
+        }
         self.clear_null_bits();
     }
 

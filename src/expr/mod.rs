@@ -50,7 +50,7 @@ pub mod scope;
 pub use aggregate::{AggregateCall, AggregateFunc, AggregateSelect, compile_aggregates};
 pub use pattern::{Condition, MatchSelect, StepFunc, StepRef, compile_match_select};
 pub use projection::Projection;
-pub use scalar::{Scalar, Value};
+pub use scalar::{Comparison, Scalar, Value};
 pub use scope::{Entry, Scope};
 pub use vector::{Program, Vector};
 

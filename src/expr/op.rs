@@ -99,6 +99,8 @@ pub(crate) enum Op {
     Case,
     /// A column's values side by side.
     Load,
+    /// Whether this bit of a word is set.
+    Flag(u32),
 
     // Comparison.
     /// `lo <= x <= lo + span`, as i64.
@@ -340,6 +342,7 @@ impl Op {
                 | Op::Select
                 | Op::Case
                 | Op::Load
+                | Op::Flag(_)
                 | Op::InRange { .. }
                 | Op::InWords(_)
                 | Op::InTexts(_)

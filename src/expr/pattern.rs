@@ -90,6 +90,40 @@ impl Condition {
             rest: whole(rest).map(|node| Scalar::new(names.refs, Code::for_rows(&node))),
         })
     }
+
+    /// The columns of the event that are read, of the one being tried and of those taken.
+    pub fn columns(&self) -> Vec<usize> {
+        let row = self.row.iter().flat_map(|row| row.columns());
+        let rest = self.rest.iter().flat_map(|rest| {
+            let taken = rest.refs.iter().filter_map(|of| of.argument);
+            rest.columns().iter().copied().chain(taken)
+        });
+        row.chain(rest).collect()
+    }
+
+    /// Reads column c of the event at `place(c)`.
+    pub fn remap(&mut self, place: impl Fn(usize) -> usize) {
+        if let Some(row) = &mut self.row {
+            row.remap(&place);
+        }
+        if let Some(rest) = &mut self.rest {
+            rest.remap(&place);
+        }
+    }
+}
+
+impl MatchSelect {
+    /// The columns of the events that are read.
+    pub fn columns(&self) -> Vec<usize> {
+        self.refs.iter().filter_map(|of| of.argument).collect()
+    }
+
+    /// Reads column c of the events at `place(c)`.
+    pub fn remap(&mut self, place: impl Fn(usize) -> usize) {
+        for of in &mut self.refs {
+            of.argument = of.argument.map(&place);
+        }
+    }
 }
 
 /// Compiles the `select` of (output name, expression) of a pattern's matches.

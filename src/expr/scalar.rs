@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use super::code::{Code, Instruction, Operand};
-use super::op::{ARGS_MAX, Args, Driver, Shape};
+use super::op::{ARGS_MAX, Args, Compare, Driver, Op, Shape};
 use super::pattern::StepRef;
 use crate::ground::batch::RecordBatch;
 use crate::ground::slot;
@@ -33,6 +33,24 @@ pub struct Scalar {
 impl Scalar {
     pub(crate) fn new(refs: Vec<StepRef>, code: Code) -> Scalar {
         Scalar { refs, machine: Machine::new(code) }
+    }
+
+    /// The columns of the event being tried that are read, each once.
+    pub fn columns(&self) -> &[usize] {
+        &self.machine.code.columns
+    }
+
+    /// Reads the columns, those of the refs too, from other places: column c is at `place(c)`.
+    pub fn remap(&mut self, place: impl Fn(usize) -> usize) {
+        self.machine.code.remap(&place);
+        for of in &mut self.refs {
+            of.argument = of.argument.map(&place);
+        }
+    }
+
+    /// The comparison, if the condition is no more than one of a column with one of the refs.
+    pub fn as_comparison(&self) -> Option<Comparison> {
+        Comparison::of(&self.machine.code)
     }
 
     /// Whether the condition is TRUE (NULL is not). `row` of `batch` is the event being tried,
@@ -63,6 +81,53 @@ impl Scalar {
             return Some(slot::bytes(&word, &heap).to_vec());
         }
         Some(word.to_le_bytes().to_vec())
+    }
+}
+
+/// `column <compare> ref` of BIGINTs, TIMESTAMPs, DECIMALs of one scale or texts, as patterns ask
+/// of neighbours all the time; known as such, it costs no machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Comparison {
+    /// Column of the event being tried.
+    pub column: usize,
+    /// Place in [`Scalar::refs`].
+    pub reference: usize,
+    compare: Compare,
+    is_text: bool,
+}
+
+impl Comparison {
+    fn of(code: &Code) -> Option<Comparison> {
+        let [Instruction { op, args, .. }] = &code.instructions[..] else {
+            return None;
+        };
+        let (compare, is_text) = match op {
+            Op::CompareInt(compare) => (*compare, false),
+            Op::CompareText(compare) => (*compare, true),
+            _ => return None,
+        };
+        let (column, reference, compare) = match args[..] {
+            [Operand::Column(column), Operand::Ref(of)] => (column, of, compare),
+            [Operand::Ref(of), Operand::Column(column)] => (column, of, compare.flipped()),
+            _ => return None,
+        };
+        let column = code.columns[column as usize];
+        Some(Comparison { column, reference: reference as usize, compare, is_text })
+    }
+
+    /// Whether it is TRUE, if that can be told from the slots alone: of texts only whether short
+    /// ones are equal.
+    #[inline(always)]
+    pub fn holds(&self, value: u64, of: u64) -> Option<bool> {
+        if !self.is_text {
+            return Some(self.compare.holds((value as i64).cmp(&(of as i64))));
+        }
+        match self.compare {
+            _ if slot::is_heaped(value) || slot::is_heaped(of) => None,
+            Compare::Eq => Some(value == of),
+            Compare::Ne => Some(value != of),
+            _ => None,
+        }
     }
 }
 

@@ -92,6 +92,22 @@ impl Program {
         Ok(Program::of(&lower::compile_predicate(text, &mut names)?))
     }
 
+    /// The condition that a bit of a BIGINT column without NULLs is set: what is left of one that
+    /// was evaluated before.
+    ///
+    /// # Panics
+    /// If `bit` is over 63.
+    pub fn flag(column: usize, bit: u32) -> Program {
+        assert!(bit < u64::BITS, "a word has 64 bits");
+        let word = Node::column(column, DataType::BigInt, false);
+        Program::of(&Node::call(Op::Flag(bit), vec![word], DataType::Boolean))
+    }
+
+    /// Reads the columns from other places: column c of the scope is at `place(c)`.
+    pub fn remap(&mut self, place: impl Fn(usize) -> usize) {
+        self.code.remap(place);
+    }
+
     pub(crate) fn of(node: &Node) -> Program {
         let code = Code::for_batches(node);
         Program {

@@ -8,6 +8,7 @@
 //! 2. Every port of a component has a list of targets; an empty list lets the rows go (they are
 //!    still counted).
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::RunError;
@@ -158,6 +159,8 @@ pub struct ShardGraph {
     pub exchanges: Vec<Exchange>,
     pub stages: Vec<Stage>,
     pub sinks: Vec<SinkNode>,
+    /// Places of rows in a batch, all of them.
+    pub all: Rc<[u32]>,
 }
 
 impl ShardGraph {
@@ -205,6 +208,7 @@ impl ShardGraph {
             let targets = std::mem::take(&mut self.nodes[at].targets[port]);
             let pushed = self.push_emitted(&targets, &emitted);
             self.nodes[at].targets[port] = targets;
+            self.nodes[at].outputs.ports[port].give_back(emitted);
             pushed?;
         }
         Ok(())
@@ -231,11 +235,20 @@ impl ShardGraph {
 
     fn push_emitted(&mut self, targets: &[Target], emitted: &[Emitted]) -> Result<(), RunError> {
         for batch in emitted {
-            let select: Vec<u32> = (0..batch.records.rows() as u32).collect();
+            let all = self.all_rows(batch.records.rows());
+            let select = &all[..batch.records.rows()];
             let (records, times, marks) = (&batch.records, &batch.times[..], &batch.marks[..]);
-            self.push(targets, &Rows { records, select: &select, times, marks })?;
+            self.push(targets, &Rows { records, select, times, marks })?;
         }
         Ok(())
+    }
+
+    /// 0, 1, 2 ... for batches of `rows` rows: shared, since pushes nest.
+    fn all_rows(&mut self, rows: usize) -> Rc<[u32]> {
+        if self.all.len() < rows {
+            self.all = (0..rows.next_power_of_two() as u32).collect();
+        }
+        self.all.clone()
     }
 
     fn encode(&mut self, at: usize, input: usize, rows: &Rows<'_>) -> Result<(), RunError> {
@@ -339,6 +352,7 @@ impl ShardGraph {
                 let targets = std::mem::take(self.stages[at].targets(operator, port));
                 let pushed = self.push_emitted(&targets, &emitted);
                 *self.stages[at].targets(operator, port) = targets;
+                self.stages[at].outputs(operator).ports[port].give_back(emitted);
                 pushed?;
             }
         }

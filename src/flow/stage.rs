@@ -92,7 +92,7 @@ impl Stage {
         self.slots.clear();
         let found = self.keys.resolve(rows.records, rows.select, columns, hashes, &mut self.slots);
         found.map_err(|error| RunError::of(&self.name, error))?;
-        let keyed = KeyedRows { rows: *rows, slots: &self.slots, keys: &self.keys };
+        let keyed = KeyedRows::new(*rows, &self.slots, &self.keys);
         for Plain { operator, about } in &mut self.plain {
             let done = operator.rows(input, &keyed, &mut about.outputs);
             done.map_err(|error| RunError::of(&about.name, error))?;

@@ -277,18 +277,26 @@ pub struct BatchBuilder {
     width: usize,
     null_words: usize,
     rows: usize,
+    /// Bytes that the next batch is likely to take: what the last one took.
+    likely: usize,
 }
 
 impl BatchBuilder {
     /// A builder for rows of `width` slots with room for `rows` of them; it grows when needed.
     pub fn new(width: usize, rows: usize) -> BatchBuilder {
-        let mut buffer = AlignedVec::new();
-        buffer.reserve(rows * width * 8 + 64);
-        let null_words = width.div_ceil(64);
-        BatchBuilder { buffer, nulls: Vec::new(), heap: Vec::new(), width, null_words, rows: 0 }
+        BatchBuilder {
+            buffer: AlignedVec::new(),
+            nulls: Vec::new(),
+            heap: Vec::new(),
+            width,
+            null_words: width.div_ceil(64),
+            rows: 0,
+            likely: rows * width * 8 + 64,
+        }
     }
 
-    /// Takes the memory of a batch that nobody reads any more for the next one.
+    /// Takes the memory of a batch that nobody reads any more for the next one. Between a batch's
+    /// end and the next one's first row the builder holds no memory, so nothing is lost.
     pub fn recycle(&mut self, batch: RecordBatch) {
         if let Bytes::Owned(mut vec) = batch.bytes
             && self.rows == 0
@@ -330,7 +338,7 @@ impl BatchBuilder {
     pub fn push_with(&mut self, fill: impl FnOnce(&mut [u64])) {
         let (at, step) = (self.buffer.len(), self.width * 8);
         if self.buffer.capacity() - at < step {
-            self.buffer.reserve((step * 64).max(at));
+            self.buffer.reserve((step * 64).max(if at == 0 { self.likely } else { at }));
         }
         // SAFETY: capacity was ensured; the new bytes are zeroed before the length covers them,
         // and `at` is a multiple of 8 in a 16-aligned buffer.
@@ -398,8 +406,11 @@ impl BatchBuilder {
     /// Adds `rows` zeroed rows without NULLs and gives the place of their first slot in
     /// [`BatchBuilder::slots_mut`], for callers that fill a batch column by column.
     pub fn extend_rows(&mut self, rows: usize) -> usize {
-        let at = self.rows * self.width;
-        self.buffer.resize(self.buffer.len() + rows * self.width * 8, 0);
+        let (at, more) = (self.rows * self.width, rows * self.width * 8);
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve(self.likely.max(more));
+        }
+        self.buffer.resize(self.buffer.len() + more, 0);
         self.rows += rows;
         if !self.nulls.is_empty() {
             self.nulls.resize(self.rows * self.null_words, 0);
@@ -490,10 +501,12 @@ impl BatchBuilder {
     /// Ends the batch and starts the next one with fresh memory of the same capacity.
     pub fn finish(&mut self) -> RecordBatch {
         let slots_len = self.rows * self.width;
-        let capacity = self.buffer.capacity();
         let mut buffer = std::mem::take(&mut self.buffer);
         let nulls_at = buffer.len();
-        buffer.reserve(self.nulls.len() * 8 + self.heap.len() + 64);
+        let tail = self.nulls.len() * 8 + self.heap.len() + 64;
+        buffer.reserve(tail);
+        // One batch of very long texts says nothing of the next.
+        self.likely = nulls_at + tail.min(nulls_at + 4096);
         for word in &self.nulls {
             buffer.extend_from_slice(&word.to_le_bytes());
         }
@@ -519,7 +532,6 @@ impl BatchBuilder {
         self.nulls.clear();
         self.heap.clear();
         self.rows = 0;
-        self.buffer.reserve(capacity);
         RecordBatch::over(Bytes::Owned(buffer))
     }
 }

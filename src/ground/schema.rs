@@ -108,6 +108,11 @@ impl Schema {
         self.columns.len()
     }
 
+    /// The columns whose values may lie in a batch's heap.
+    pub fn heaped(&self) -> Vec<usize> {
+        (0..self.width()).filter(|&i| self.columns[i].data_type.is_heaped()).collect()
+    }
+
     /// The place of a column by name. O(columns): for set-up, never per row.
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)

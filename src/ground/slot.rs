@@ -100,6 +100,12 @@ pub fn rehome(slot: u64, from: &[u8], to: &mut Vec<u8>) -> u64 {
     if is_heaped(slot) { put_heaped(bytes(&slot, from), to) } else { slot }
 }
 
+/// The same slot for a heap that was put behind `by` bytes of another.
+#[inline(always)]
+pub fn shifted(slot: u64, by: u32) -> u64 {
+    if is_heaped(slot) { slot + (u64::from(by) << 32) } else { slot }
+}
+
 /// Reads and builds the array form described at the head of this file.
 pub mod array {
     use super::*;

@@ -192,7 +192,7 @@ mod tests {
             KeyTable::hash(&batch, &places, &[0], &types, &mut hashes);
             keys.resolve(&batch, &places, &[0], &hashes, &mut slots).unwrap();
             let rows = Rows { records: &batch, select: &places, times: &times, marks: &times };
-            let rows = KeyedRows { rows, slots: &slots, keys: &keys };
+            let rows = KeyedRows::new(rows, &slots, &keys);
             operator.rows(0, &rows, &mut out).unwrap();
         }
         let mut model: BTreeMap<u8, (i64, i64, BTreeSet<i64>)> = BTreeMap::new();

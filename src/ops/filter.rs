@@ -24,17 +24,12 @@ impl Filter {
     pub fn new(input: &Schema, condition: Program) -> Filter {
         Filter {
             condition,
-            heaped: heaped(input),
+            heaped: input.heaped(),
             mask: Vec::new(),
             chosen: Selection::default(),
             ledger: Ledger::default(),
         }
     }
-}
-
-/// The columns that may have long values.
-pub(super) fn heaped(schema: &Schema) -> Vec<usize> {
-    (0..schema.width()).filter(|&i| schema.columns[i].data_type.is_heaped()).collect()
 }
 
 impl Sieve for Filter {

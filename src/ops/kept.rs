@@ -45,6 +45,15 @@ impl Kept {
         &self.heaped
     }
 
+    /// Whether a kept value of the selected rows is long. O(rows) where the batch has any.
+    pub fn has_long(&self, records: &RecordBatch, select: &[u32]) -> bool {
+        let is_long = |&row: &u32| {
+            let row = records.row(row as usize);
+            self.heaped.iter().any(|&place| slot::is_heaped(row[self.columns[place]]))
+        };
+        !records.heap().is_empty() && !self.heaped.is_empty() && select.iter().any(is_long)
+    }
+
     /// Copies a row's kept values. `W` is the width where it is known, so that the copy is moves,
     /// not a call; 0 where it is not.
     #[inline(always)]
@@ -80,10 +89,15 @@ impl Kept {
         }
     }
 
-    /// Brings NULLs and long values of a row whose values were copied to the start of row `to` of
-    /// `out`.
-    #[inline(never)]
-    pub fn finish_row(&self, records: &RecordBatch, row: usize, out: &mut BatchBuilder, to: usize) {
+    /// Brings NULLs of a row to row `to` of `out`.
+    #[inline(always)]
+    pub fn finish_nulls(
+        &self,
+        records: &RecordBatch,
+        row: usize,
+        out: &mut BatchBuilder,
+        to: usize,
+    ) {
         if records.has_nulls() {
             for (place, &column) in self.columns.iter().enumerate() {
                 if records.is_null(row, column) {
@@ -91,6 +105,13 @@ impl Kept {
                 }
             }
         }
+    }
+
+    /// Brings NULLs and long values of a row whose values were copied to the start of row `to` of
+    /// `out`.
+    #[inline(never)]
+    pub fn finish_row(&self, records: &RecordBatch, row: usize, out: &mut BatchBuilder, to: usize) {
+        self.finish_nulls(records, row, out, to);
         for &place in &self.heaped {
             let value = records.row(row)[self.columns[place]];
             if slot::is_heaped(value) {

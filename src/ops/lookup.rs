@@ -4,11 +4,13 @@
 //! 1. What a table row adds is evaluated when it is stored, so that a row that is joined costs a
 //!    probe and a copy, whatever the expressions.
 //! 2. A NULL key matches nothing: table rows with one are not stored.
-//! 3. `values` has a row of `add.width` words for each slot of `keys`, `nulls` its null words.
+//! 3. `values` has a row of `add.width` words for each slot of `keys`, `nulls` its null words; they
+//!    are looked at only once a table row had a NULL.
 
 use crate::expr::Projection;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::schema::{DataType, Schema};
+use crate::ground::words::Words;
 use crate::ground::{bits, prefetch, slot};
 use crate::ops::kept::Kept;
 use crate::ops::output::{Outputs, Port};
@@ -69,8 +71,9 @@ struct Table {
     width: usize,
     heaped: Vec<usize>,
     keys: KeyTable,
-    values: Vec<u64>,
-    nulls: Vec<u64>,
+    values: Words,
+    nulls: Words,
+    has_nulls: bool,
     null_words: usize,
     heap: Vec<u8>,
     heap_dead: usize,
@@ -121,8 +124,9 @@ impl Lookup {
             width: added.width(),
             heaped: (0..added.width()).filter(is_heaped).collect(),
             keys: KeyTable::new(&types),
-            values: Vec::new(),
-            nulls: Vec::new(),
+            values: Words::zeroed(0),
+            nulls: Words::zeroed(0),
+            has_nulls: false,
             null_words: added.width().div_ceil(64),
             heap: Vec::new(),
             heap_dead: 0,
@@ -187,7 +191,7 @@ impl Lookup {
 
     /// Bytes of memory held by the table, for the shard's budget.
     pub fn memory_bytes(&self) -> usize {
-        let words = self.table.values.capacity() + self.table.nulls.capacity();
+        let words = self.table.values.len() + self.table.nulls.len();
         words * 8 + self.table.heap.capacity() + self.table.keys.memory_bytes()
     }
 
@@ -257,8 +261,12 @@ impl Table {
         let mut builder = BatchBuilder::new(self.width, select.len());
         self.add.project(records, select, &mut builder);
         let added = builder.finish();
-        self.values.resize(self.keys.len() * self.width, 0);
-        self.nulls.resize(self.keys.len() * self.null_words, 0);
+        if self.values.len() < self.keys.len() * self.width {
+            let room = self.keys.len().next_power_of_two();
+            self.values = self.values.grown(room * self.width);
+            self.nulls = self.nulls.grown(room * self.null_words);
+        }
+        self.has_nulls |= added.has_nulls();
         for (row, &slot) in slots.iter().enumerate() {
             self.replace(&added, row, slot as usize)?;
         }
@@ -294,7 +302,7 @@ impl Table {
     /// Copies the long texts that are still used together.
     fn compact(&mut self) {
         let mut heap = Vec::with_capacity(self.heap.len() - self.heap_dead);
-        for values in self.values.chunks_exact_mut(self.width) {
+        for values in self.values.chunks_exact_mut(self.width.max(1)) {
             for &i in &self.heaped {
                 values[i] = slot::rehome(values[i], &self.heap, &mut heap);
             }
@@ -311,30 +319,60 @@ impl Table {
         slots: &[u32],
         port: &mut Port,
     ) {
+        by_width!(kept.width(), self.write_of(kept, rows, places, slots, port))
+    }
+
+    /// `W` is the number of kept columns where it is known, or 0.
+    #[inline(always)]
+    fn write_of<const W: usize>(
+        &self,
+        kept: &Kept,
+        rows: &Rows<'_>,
+        places: impl Iterator<Item = usize> + Clone,
+        slots: &[u32],
+        port: &mut Port,
+    ) {
         let (records, out) = (rows.records, &mut port.builder);
-        let (first, kept_width) = (out.rows(), kept.width());
+        let (first, kept_width) = (out.rows(), if W == 0 { kept.width() } else { W });
         let at = out.extend_rows(slots.len());
+        // Where most rows go on, so do the texts, all at once: no row's are looked at.
+        let has_texts = !records.heap().is_empty() && !kept.heaped().is_empty();
+        let is_whole = has_texts && slots.len() * 2 >= records.rows();
+        let by = u32::try_from(out.heap.len()).expect("a batch's heap stays under 4 GiB");
+        if is_whole {
+            out.heap.extend_from_slice(records.heap());
+        }
         let mut to = &mut out.slots_mut()[at..];
-        let mut more = records.has_nulls() || !records.heap().is_empty() || !self.heap.is_empty();
+        let mut more = records.has_nulls() || (has_texts && !is_whole);
+        more |= self.has_nulls || !self.heap.is_empty();
         for (i, (place, &slot)) in places.clone().zip(slots).enumerate() {
             if let Some(&ahead) = slots.get(i + AHEAD) {
                 prefetch::read(&self.values, ahead as usize * self.width);
             }
             let (row, later) = to.split_at_mut(kept_width + self.width);
             let (own, added) = row.split_at_mut(kept_width);
-            kept.values::<0>(records.row(rows.select[place] as usize), own);
+            kept.values::<W>(records.row(rows.select[place] as usize), own);
+            if is_whole && by != 0 {
+                kept.heaped().iter().for_each(|&i| own[i] = slot::shifted(own[i], by));
+            }
             if slot == NO_SLOT {
                 more = true;
             } else {
                 let from = slot as usize * self.width;
-                added.copy_from_slice(&self.values[from..from + self.width]);
-                more |= self.nulls[slot as usize * self.null_words] != 0 || self.null_words > 1;
+                for (added, value) in added.iter_mut().zip(&self.values[from..]) {
+                    *added = *value;
+                }
             }
             to = later;
         }
         if more {
             for ((to, place), &slot) in (first..).zip(places).zip(slots) {
-                kept.finish_row(records, rows.select[place] as usize, out, to);
+                let row = rows.select[place] as usize;
+                if is_whole {
+                    kept.finish_nulls(records, row, out, to);
+                } else {
+                    kept.finish_row(records, row, out, to);
+                }
                 self.finish_row(slot, out, to, kept_width);
             }
         }

@@ -14,6 +14,25 @@
 //!    wherever batches end. A row put out because a late row came has that row's mark.
 //! 4. All knowledge about a key is in [`crate::state`] handles, which `state` shows.
 
+/// Calls a method with the width as a constant where rows are narrow, as 0 else.
+macro_rules! by_width {
+    ($width:expr, $of:ident . $method:ident ( $($argument:expr),* )) => {
+        match $width {
+            1 => $of.$method::<1>($($argument),*),
+            2 => $of.$method::<2>($($argument),*),
+            3 => $of.$method::<3>($($argument),*),
+            4 => $of.$method::<4>($($argument),*),
+            5 => $of.$method::<5>($($argument),*),
+            6 => $of.$method::<6>($($argument),*),
+            7 => $of.$method::<7>($($argument),*),
+            8 => $of.$method::<8>($($argument),*),
+            9 => $of.$method::<9>($($argument),*),
+            10 => $of.$method::<10>($($argument),*),
+            _ => $of.$method::<0>($($argument),*),
+        }
+    };
+}
+
 pub mod accumulate;
 pub mod aggregate;
 pub mod filter;
@@ -37,7 +56,7 @@ use crate::ground::batch::RecordBatch;
 use crate::ground::time::Time;
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
-use output::Outputs;
+use output::{Outputs, Port};
 
 /// Why an operator stops the run.
 #[derive(Debug, Error)]
@@ -86,9 +105,34 @@ pub struct KeyedRows<'a> {
     pub slots: &'a [u32],
     /// The keys behind the slots.
     pub keys: &'a KeyTable,
+    /// The rows as they came, where `rows` shows only what operators asked for ahead.
+    pub arrived: Option<Arrived<'a>>,
+}
+
+/// Late rows as they came.
+#[derive(Clone, Copy)]
+pub struct Arrived<'a> {
+    pub records: &'a RecordBatch,
+    /// For each of the keyed rows its row of `records`; means nothing for those that are not late.
+    pub places: &'a [u32],
 }
 
 impl<'a> KeyedRows<'a> {
+    /// Rows that operators see as they came.
+    pub fn new(rows: Rows<'a>, slots: &'a [u32], keys: &'a KeyTable) -> KeyedRows<'a> {
+        KeyedRows { rows, slots, keys, arrived: None }
+    }
+
+    /// Puts a late row, as it came, to a port; `heaped` names the columns of rows as they come that
+    /// may have long values. The caller stamps it.
+    pub fn put_late(&self, i: usize, heaped: &[usize], port: &mut Port) {
+        let (records, row) = match self.arrived {
+            Some(arrived) => (arrived.records, arrived.places[i]),
+            None => (self.rows.records, self.rows.select[i]),
+        };
+        port.builder.push_row_of(records, row as usize, heaped);
+    }
+
     /// Some of the rows, one behind the other.
     ///
     /// # Panics
@@ -96,8 +140,12 @@ impl<'a> KeyedRows<'a> {
     pub fn part(&self, range: Range<usize>) -> KeyedRows<'a> {
         KeyedRows {
             rows: self.rows.part(range.clone()),
-            slots: &self.slots[range],
+            slots: &self.slots[range.clone()],
             keys: self.keys,
+            arrived: self.arrived.map(|arrived| Arrived {
+                records: arrived.records,
+                places: &arrived.places[range],
+            }),
         }
     }
 }
@@ -130,21 +178,31 @@ pub trait Stateless {
     fn ledger(&self) -> Ledger;
 }
 
+/// A stretch of the sequence that the ordering stage gives: rows in event-time order, and between
+/// them, where they came, late ones (those of `time <= mark`). Marks never fall; all rows up to a
+/// late row's mark stand before it.
+#[derive(Clone, Copy)]
+pub struct Stretch<'a> {
+    pub all: KeyedRows<'a>,
+    /// Those of them in event-time order.
+    pub on_time: KeyedRows<'a>,
+    /// The late ones.
+    pub late: KeyedRows<'a>,
+}
+
 /// An operator behind the ordering stage: it sees the rows of its keys in event-time order, ties as
 /// they arrived, each before the watermark that lets it through is told.
 pub trait Ordered {
-    /// Takes a stretch of the sequence that the stage gives: rows in event-time order, and between
-    /// them, where they came, late ones (those of `time <= mark`). Marks never fall; all rows up
-    /// to a late row's mark stand before it. What the operator puts out may not depend on how the
-    /// sequence is cut.
+    /// Takes a stretch of the sequence that the stage gives. What the operator puts out may not
+    /// depend on how the sequence is cut.
     ///
     /// As it stands here it cuts the stretch into runs for [`Ordered::ordered`] and
-    /// [`Ordered::late`]. An operator that evaluates expressions over whole batches does so here
-    /// first, once, instead of for each run.
+    /// [`Ordered::late`]. An operator to which late rows mean nothing takes both parts as wholes.
     ///
     /// # Errors
     /// [`OpError`] stops the run.
-    fn rows(&mut self, rows: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError> {
+    fn rows(&mut self, stretch: &Stretch<'_>, out: &mut Outputs) -> Result<(), OpError> {
+        let rows = &stretch.all;
         let (times, marks) = (rows.rows.times, rows.rows.marks);
         let mut from = 0;
         while from < times.len() {

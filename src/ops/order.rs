@@ -15,48 +15,33 @@
 //! The idea and its price (18.7 ns a row drained by the row, 9.4 by the batch) are those of a
 //! program written by hand for one pipeline.
 
+pub mod ahead;
 pub mod calendar;
 pub mod queue;
 pub mod texts;
 
-use crate::ground::batch::BatchBuilder;
+use std::ops::Range;
+
+use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::limits::{BATCH_HEAP_BYTES, WAITING_ROWS_MAX};
 use crate::ground::schema::Schema;
 use crate::ground::time::Time;
-use crate::ops::kept::Kept;
 use crate::ops::output::Outputs;
-use crate::ops::{KeyedRows, Ledger, OpError, Ordered, Rows};
+use crate::ops::{Arrived, KeyedRows, Ledger, OpError, Ordered, Rows, Stretch};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
+use ahead::{Ahead, Flags};
 use queue::Queue;
 
 /// Rows that are handed over at once, at most: their values stay in the second-level cache from
 /// one operator to the next.
 const GIVEN_ROWS: usize = 1024;
 
-/// Calls a method with the width as a constant where rows are narrow, as 0 else.
-macro_rules! by_width {
-    ($width:expr, $of:ident . $method:ident ( $($argument:expr),* )) => {
-        match $width {
-            1 => $of.$method::<1>($($argument),*),
-            2 => $of.$method::<2>($($argument),*),
-            3 => $of.$method::<3>($($argument),*),
-            4 => $of.$method::<4>($($argument),*),
-            5 => $of.$method::<5>($($argument),*),
-            6 => $of.$method::<6>($($argument),*),
-            7 => $of.$method::<7>($($argument),*),
-            8 => $of.$method::<8>($($argument),*),
-            9 => $of.$method::<9>($($argument),*),
-            10 => $of.$method::<10>($($argument),*),
-            _ => $of.$method::<0>($($argument),*),
-        }
-    };
-}
-
 /// The stage and the operators behind it, each with [`Outputs`] of its own.
 pub struct Order {
     operators: Vec<Box<dyn Ordered>>,
     queue: Queue,
+    flags: Flags,
     waiting_rows_max: usize,
     /// Numbers of rows that are due, in order; empty between calls.
     due: Vec<u32>,
@@ -69,46 +54,52 @@ pub struct Order {
 /// The rows that are handed over next.
 struct Given {
     builder: BatchBuilder,
-    /// 0, 1, 2 ...
+    rows: Entries,
+    /// Which of them are late.
+    late: Vec<u32>,
+    /// The late ones and the others, told apart when they are handed over.
+    behind: Entries,
+    on_time: Entries,
+}
+
+/// What is known of rows to be handed over, each with an entry.
+#[derive(Default)]
+struct Entries {
+    /// Rows of the builder.
     select: Vec<u32>,
     times: Vec<Time>,
     marks: Vec<Time>,
     slots: Vec<u32>,
+    /// Rows of the batch that came; for late ones.
+    places: Vec<u32>,
 }
 
 impl Order {
-    /// A stage for rows of `input`. The operators read `columns` of it, in that order (see
-    /// [`Order::schema`]); what goes to a late output that somebody reads is among them.
-    /// `delay_ms` is by how much rows are expected out of order: a hint, any disorder is right.
-    ///
-    /// # Panics
-    /// If a column does not exist.
+    /// A stage for rows of `input`. The operators read what they asked for `ahead`, in rows of
+    /// [`Ahead::schema`]; late rows they may put out as they came. `delay_ms` is by how much rows
+    /// are expected out of order: a hint, any disorder is right.
     pub fn new(
         input: &Schema,
-        columns: Vec<usize>,
+        ahead: &Ahead,
         delay_ms: i64,
         operators: Vec<Box<dyn Ordered>>,
     ) -> Order {
         Order {
             operators,
             given: Given {
-                builder: BatchBuilder::new(columns.len(), GIVEN_ROWS),
-                select: (0..GIVEN_ROWS as u32).collect(),
-                times: Vec::with_capacity(GIVEN_ROWS),
-                marks: Vec::with_capacity(GIVEN_ROWS),
-                slots: Vec::with_capacity(GIVEN_ROWS),
+                builder: BatchBuilder::new(ahead.schema(input).width(), GIVEN_ROWS),
+                rows: Entries::default(),
+                late: Vec::new(),
+                behind: Entries::default(),
+                on_time: Entries::default(),
             },
-            queue: Queue::new(input, columns, delay_ms),
+            queue: Queue::new(input, ahead, delay_ms),
+            flags: Flags::new(ahead),
             waiting_rows_max: WAITING_ROWS_MAX,
             due: Vec::new(),
             ids: Vec::new(),
             rows_in: 0,
         }
-    }
-
-    /// Schema of the rows that operators behind the stage see.
-    pub fn schema(input: &Schema, columns: &[usize]) -> Schema {
-        Kept::schema(input, columns)
     }
 
     /// Takes rows of input `input`; all inputs have one schema. `outs[i]` are the outputs of
@@ -126,14 +117,6 @@ impl Order {
         rows: &KeyedRows<'_>,
         outs: &mut [Outputs],
     ) -> Result<(), OpError> {
-        by_width!(self.queue.width(), self.rows_of(rows, outs))
-    }
-
-    fn rows_of<const W: usize>(
-        &mut self,
-        rows: &KeyedRows<'_>,
-        outs: &mut [Outputs],
-    ) -> Result<(), OpError> {
         let Rows { records, select, times, marks } = rows.rows;
         let slots = rows.slots;
         assert!(
@@ -146,6 +129,8 @@ impl Order {
         self.check_limit(select.len())?;
         self.rows_in += select.len() as u64;
         self.queue.begin();
+        self.flags.eval(records, select);
+        let arrived = Some(records);
         let mut from = 0;
         while from < select.len() {
             self.ids.clear();
@@ -155,25 +140,28 @@ impl Order {
                 &slots[from..],
                 &mut self.ids,
             );
-            self.queue.put::<W>(records, &select[from..from + run], &self.ids);
+            let flags = self.flags.from(from);
+            self.queue.put(records, &select[from..from + run], flags, &self.ids);
             from += run;
             if from == select.len() {
                 break;
             }
             let (row, time, mark) = (select[from], times[from], marks[from]);
-            self.drain::<W>(mark, rows.keys, outs)?;
+            self.drain(mark, rows.keys, arrived, outs)?;
             if time > mark {
                 self.ids.clear();
                 self.ids.push(self.queue.calendar.insert(time, slots[from]));
-                self.queue.put::<W>(records, &[row], &self.ids);
+                self.queue.put(records, &[row], self.flags.from(from), &self.ids);
             } else {
-                self.queue.pass(records, row as usize, &mut self.given.builder);
-                self.given.note(time, mark, slots[from]);
-                self.hand_over_full(rows.keys, outs)?;
+                let flags = self.flags.from(from);
+                self.queue.pass(records, row as usize, flags, &mut self.given.builder);
+                self.given.late.push(self.given.rows.times.len() as u32);
+                self.given.rows.note(time, mark, slots[from], row);
+                self.hand_over_full(rows.keys, arrived, outs)?;
             }
             from += 1;
         }
-        self.hand_over(rows.keys, outs)
+        self.hand_over(rows.keys, arrived, outs)
     }
 
     /// Takes the watermark after rows: gives all rows up to it to the operators, then tells it.
@@ -187,8 +175,8 @@ impl Order {
         outs: &mut [Outputs],
     ) -> Result<(), OpError> {
         self.queue.begin();
-        by_width!(self.queue.width(), self.drain(watermark, keys, outs))?;
-        self.hand_over(keys, outs)?;
+        self.drain(watermark, keys, None, outs)?;
+        self.hand_over(keys, None, outs)?;
         for (operator, out) in self.operators.iter_mut().zip(outs) {
             operator.watermark(watermark, keys, out)?;
         }
@@ -236,10 +224,11 @@ impl Order {
 
     /// Moves all rows up to `to` into what is handed over next.
     #[inline(never)]
-    fn drain<const W: usize>(
+    fn drain(
         &mut self,
         to: Time,
         keys: &KeyTable,
+        arrived: Option<&RecordBatch>,
         outs: &mut [Outputs],
     ) -> Result<(), OpError> {
         let mut due = std::mem::take(&mut self.due);
@@ -247,12 +236,12 @@ impl Order {
         let mut rest = &due[..];
         while !rest.is_empty() {
             // Long texts may fill a batch before its rows do.
-            let room = GIVEN_ROWS - self.given.times.len();
+            let room = GIVEN_ROWS - self.given.rows.times.len();
             let room = if self.queue.has_bulk() { 1 } else { room };
             let (now, later) = rest.split_at(rest.len().min(room));
-            self.given.note_all(now, &self.queue);
-            self.queue.take::<W>(now, &mut self.given.builder);
-            self.hand_over_full(keys, outs)?;
+            self.given.rows.note_all(now, &self.queue);
+            self.queue.take(now, &mut self.given.builder);
+            self.hand_over_full(keys, arrived, outs)?;
             rest = later;
         }
         due.clear();
@@ -261,37 +250,49 @@ impl Order {
     }
 
     #[inline(always)]
-    fn hand_over_full(&mut self, keys: &KeyTable, outs: &mut [Outputs]) -> Result<(), OpError> {
+    fn hand_over_full(
+        &mut self,
+        keys: &KeyTable,
+        arrived: Option<&RecordBatch>,
+        outs: &mut [Outputs],
+    ) -> Result<(), OpError> {
         if self.given.is_full() {
-            self.hand_over(keys, outs)?;
+            self.hand_over(keys, arrived, outs)?;
         }
         Ok(())
     }
 
-    fn hand_over(&mut self, keys: &KeyTable, outs: &mut [Outputs]) -> Result<(), OpError> {
+    /// `arrived` is the batch from which late rows came.
+    fn hand_over(
+        &mut self,
+        keys: &KeyTable,
+        arrived: Option<&RecordBatch>,
+        outs: &mut [Outputs],
+    ) -> Result<(), OpError> {
         let given = &mut self.given;
-        if given.times.is_empty() {
+        if given.rows.times.is_empty() {
             return Ok(());
         }
         let records = given.builder.finish();
         self.queue.next_batch();
-        let rows = KeyedRows {
-            rows: Rows {
-                records: &records,
-                select: &given.select[..records.rows()],
-                times: &given.times,
-                marks: &given.marks,
+        if !given.late.is_empty() {
+            given.tell_apart();
+        }
+        let all = given.rows.keyed(&records, keys, arrived);
+        let stretch = match given.late.is_empty() {
+            true => Stretch { all, on_time: all, late: all.part(0..0) },
+            false => Stretch {
+                all,
+                on_time: given.on_time.keyed(&records, keys, arrived),
+                late: given.behind.keyed(&records, keys, arrived),
             },
-            slots: &given.slots,
-            keys,
         };
         for (operator, out) in self.operators.iter_mut().zip(outs) {
-            operator.rows(&rows, out)?;
+            operator.rows(&stretch, out)?;
         }
         given.builder.recycle(records);
-        given.times.clear();
-        given.marks.clear();
-        given.slots.clear();
+        given.rows.clear();
+        given.late.clear();
         Ok(())
     }
 }
@@ -299,24 +300,74 @@ impl Order {
 impl Given {
     #[inline(always)]
     fn is_full(&self) -> bool {
-        self.times.len() >= GIVEN_ROWS || self.builder.heap.len() > BATCH_HEAP_BYTES
+        self.rows.times.len() >= GIVEN_ROWS || self.builder.heap.len() > BATCH_HEAP_BYTES
+    }
+
+    /// Late rows are few: what lies between them is copied in runs.
+    fn tell_apart(&mut self) {
+        self.on_time.clear();
+        self.behind.clear();
+        let mut from = 0;
+        for &at in &self.late {
+            let at = at as usize;
+            self.on_time.extend(&self.rows, from..at);
+            self.behind.extend(&self.rows, at..at + 1);
+            from = at + 1;
+        }
+        self.on_time.extend(&self.rows, from..self.rows.times.len());
+    }
+}
+
+impl Entries {
+    fn clear(&mut self) {
+        self.select.clear();
+        self.times.clear();
+        self.marks.clear();
+        self.slots.clear();
+        self.places.clear();
+    }
+
+    fn extend(&mut self, from: &Entries, range: Range<usize>) {
+        self.select.extend_from_slice(&from.select[range.clone()]);
+        self.times.extend_from_slice(&from.times[range.clone()]);
+        self.marks.extend_from_slice(&from.marks[range.clone()]);
+        self.slots.extend_from_slice(&from.slots[range.clone()]);
+        self.places.extend_from_slice(&from.places[range]);
     }
 
     /// Says what is known of rows that are due and will be added to the builder.
-    #[inline(always)]
     fn note_all(&mut self, ids: &[u32], queue: &Queue) {
+        let first = self.select.len() as u32;
+        self.select.extend(first..first + ids.len() as u32);
+        self.places.resize(self.select.len(), 0);
         for &id in ids {
             let link = queue.calendar.link(id);
-            self.note(link.time, link.time - 1, link.slot);
+            self.times.push(link.time);
+            self.marks.push(link.time - 1);
+            self.slots.push(link.slot);
         }
     }
 
-    /// Says what is known of the row that was added to the builder.
-    #[inline(always)]
-    fn note(&mut self, time: Time, mark: Time, slot: u32) {
+    /// Says what is known of the row that was added to the builder: it is row `place` of the
+    /// batch that came.
+    fn note(&mut self, time: Time, mark: Time, slot: u32, place: u32) {
+        self.select.push(self.select.len() as u32);
         self.times.push(time);
         self.marks.push(mark);
         self.slots.push(slot);
+        self.places.push(place);
+    }
+
+    fn keyed<'a>(
+        &'a self,
+        records: &'a RecordBatch,
+        keys: &'a KeyTable,
+        arrived: Option<&'a RecordBatch>,
+    ) -> KeyedRows<'a> {
+        let (select, times, marks) = (&self.select[..], &self.times[..], &self.marks[..]);
+        let arrived = arrived.map(|records| Arrived { records, places: &self.places });
+        let rows = Rows { records, select, times, marks };
+        KeyedRows { arrived, ..KeyedRows::new(rows, &self.slots, keys) }
     }
 }
 

@@ -21,9 +21,14 @@ pub struct Port {
     times: Vec<Time>,
     marks: Vec<Time>,
     full: Vec<Emitted>,
+    /// Batches that were read, for their memory.
+    spare: Vec<Emitted>,
     batch_rows: usize,
     rows: u64,
 }
+
+/// Batches kept for their memory: those of a window's firing over some 100,000 keys.
+const SPARE: usize = 128;
 
 impl Port {
     /// Says that rows were added to `builder` up to its present count: all with this event time
@@ -66,6 +71,22 @@ impl Port {
                 times: std::mem::take(&mut self.times),
                 marks: std::mem::take(&mut self.marks),
             });
+            if let Some(Emitted { records, times, marks }) = self.spare.pop() {
+                self.builder.recycle(records);
+                (self.times, self.marks) = (times, marks);
+                self.times.clear();
+                self.marks.clear();
+            }
+        }
+    }
+
+    /// Takes batches back that were read: their memory is used again, which is warm and whose
+    /// pages are there.
+    pub fn give_back(&mut self, mut read: Vec<Emitted>) {
+        let room = SPARE - self.spare.len().min(SPARE);
+        self.spare.extend(read.drain(..).take(room));
+        if self.full.is_empty() {
+            self.full = read;
         }
     }
 
@@ -94,6 +115,7 @@ impl Outputs {
             times: Vec::new(),
             marks: Vec::new(),
             full: Vec::new(),
+            spare: Vec::new(),
             batch_rows,
             rows: 0,
         };
@@ -125,5 +147,18 @@ mod tests {
         assert_eq!(batches[2].marks, [7]);
         assert!(port.is_empty());
         assert_eq!(port.rows(), 5);
+
+        // Memory of batches that were read carries nothing over.
+        port.give_back(batches);
+        port.builder.push_nulls(&[0], &[1]);
+        port.stamp(9, 8);
+        port.builder.push(&[6]);
+        port.stamp(10, 8);
+        let batches = port.take();
+        assert_eq!(
+            (batches[0].times.as_slice(), batches[0].marks.as_slice()),
+            (&[9, 10][..], &[8, 8][..])
+        );
+        assert_eq!((batches[0].records.get(0, 0), batches[0].records.get(1, 0)), (None, Some(6)));
     }
 }

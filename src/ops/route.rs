@@ -6,7 +6,6 @@
 use crate::expr::Program;
 use crate::ground::bits;
 use crate::ground::schema::Schema;
-use crate::ops::filter::heaped;
 use crate::ops::output::Outputs;
 use crate::ops::selection::{Selection, Sieve, copy};
 use crate::ops::{Ledger, OpError, Rows, Stateless};
@@ -27,7 +26,7 @@ impl Route {
         Route {
             chosen: (0..=conditions.len()).map(|_| Selection::default()).collect(),
             conditions,
-            heaped: heaped(input),
+            heaped: input.heaped(),
             mask: Vec::new(),
             rest: Vec::new(),
             ledger: Ledger::default(),

@@ -14,9 +14,7 @@ pub struct Union {
 impl Union {
     /// A union of rows of `input`.
     pub fn new(input: &Schema) -> Union {
-        let columns = input.columns.iter().enumerate();
-        let heaped = columns.filter(|(_, column)| column.data_type.is_heaped()).map(|(i, _)| i);
-        Union { heaped: heaped.collect(), ledger: Ledger::default() }
+        Union { heaped: input.heaped(), ledger: Ledger::default() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a checked pipeline to a run: the readers, the layout that all shards share, and for each
 //! shard its graph, built there.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use super::graph::{
@@ -22,7 +23,10 @@ use crate::flow::run::RunPlan;
 use crate::flow::stage::{About, Plain, Sorted, Stage};
 use crate::ground::schema::{DataType, Schema};
 use crate::ops::order::Order;
+use crate::ops::order::ahead::Ahead;
 use crate::ops::output::Outputs;
+use crate::ops::pattern::PatternSpec;
+use crate::ops::pattern::strict::prefixes::Lane;
 use crate::port::{Decode, Encode, Sink, Source};
 
 /// What opens connectors: `plan` knows none.
@@ -143,6 +147,7 @@ impl Builder<'_> {
             exchanges: (0..self.topology.exchanges.len()).map(|at| self.exchange(at)).collect(),
             stages: self.stages()?,
             sinks: self.sinks(shard)?,
+            all: Rc::default(),
         })
     }
 
@@ -239,8 +244,10 @@ impl Builder<'_> {
             plan.members.iter().map(|&m| self.transform(m).name.as_str()).collect();
         let key_columns = vec![plan.key.clone(); plan.inputs.len()];
         let mut stage = Stage::new(names.join(", "), key_columns, self.key_types(at));
-        let (mut ordered, mut about_ordered) = (Vec::new(), Vec::new());
+        let (mut specs, mut about_ordered) = (Vec::<PatternSpec>::new(), Vec::new());
         let schema = self.stage_schema(at);
+        let mut ahead = Ahead::new(schema);
+        let event_time = self.topology.event_time(self.pipeline, &plan.inputs);
         for &member in &plan.members {
             let (outputs, targets) = self.about_outputs(member, Producer::Stage(at));
             let transform = self.transform(member);
@@ -250,19 +257,27 @@ impl Builder<'_> {
                 outputs,
                 targets,
             };
-            match operators::keyed(transform, schema)? {
+            match operators::keyed(transform, schema, event_time, &mut ahead)? {
                 operators::KeyedKind::Plain(operator) => {
                     stage.plain.push(Plain { operator, about });
                 }
-                operators::KeyedKind::Ordered(operator) => {
-                    ordered.push(operator);
+                operators::KeyedKind::Ordered(spec) => {
+                    specs.push(*spec);
                     about_ordered.push(about);
                 }
             }
         }
-        if !ordered.is_empty() {
-            let columns = (0..schema.width()).collect();
-            let order = Order::new(schema, columns, self.disorder_ms(), ordered);
+        if !specs.is_empty() {
+            let strict = specs.iter_mut().filter(|spec| spec.is_strict());
+            let strict: Vec<_> = strict.collect();
+            let lanes = Lane::side_by_side(strict.len());
+            strict.into_iter().zip(lanes).for_each(|(spec, lane)| spec.lane = lane);
+            let specs = specs.into_iter().zip(&about_ordered);
+            let operators = specs.map(|(spec, about): (_, &About)| {
+                operators::ordered(&about.name, spec, schema, &ahead)
+            });
+            let operators = operators.collect::<Result<_, _>>()?;
+            let order = Order::new(schema, &ahead, self.disorder_ms(), operators);
             stage.sorted = Some(Sorted { order, about: about_ordered });
         }
         stage.exchanges = (0..self.topology.exchanges.len())
@@ -303,9 +318,7 @@ impl Builder<'_> {
 }
 
 fn exchange_input(schema: &Schema, key: &[usize]) -> ExchangeInput {
-    let heaped = schema.columns.iter().enumerate();
-    let heaped = heaped.filter(|(_, column)| column.data_type.is_heaped()).map(|(i, _)| i);
-    ExchangeInput { width: schema.width(), heaped: heaped.collect(), key_columns: key.to_vec() }
+    ExchangeInput { width: schema.width(), heaped: schema.heaped(), key_columns: key.to_vec() }
 }
 
 fn watermark_of(plan: &SourcePlan) -> (i64, EmitWatermark) {

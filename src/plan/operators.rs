@@ -11,8 +11,10 @@ use crate::ops::filter::Filter;
 use crate::ops::flat_map::FlatMap;
 use crate::ops::lookup::{self, Lookup, On};
 use crate::ops::map::Map;
+use crate::ops::order::ahead::Ahead;
 use crate::ops::pattern::strict::Known;
-use crate::ops::pattern::{Pattern, PatternSpec};
+use crate::ops::pattern::strict::prefixes::Lane;
+use crate::ops::pattern::{LatePort, Pattern, PatternSpec};
 use crate::ops::route::Route;
 use crate::ops::union::Union;
 use crate::ops::window::{Spec, sliding::Sliding};
@@ -22,8 +24,8 @@ use crate::ops::{Keyed, Ordered};
 pub enum KeyedKind {
     /// As they arrive.
     Plain(Box<dyn Keyed>),
-    /// In event-time order.
-    Ordered(Box<dyn Ordered>),
+    /// In event-time order, no more of each than it asked for: to be made by [`ordered`].
+    Ordered(Box<PatternSpec>),
 }
 
 fn unbuilt(plan: &TransformPlan) -> RunError {
@@ -68,11 +70,17 @@ fn lookup_of(spec: &LookupSpec, input: &Schema, keep: Vec<usize>) -> Lookup {
     Lookup::new(input, keep, on, spec.add.clone(), unmatched)
 }
 
-/// The operator of a keyed transform, for rows of `input`.
+/// The operator of a keyed transform, for rows of `input` whose event time is in column
+/// `event_time`. What waits in the ordering stage is asked for `ahead`.
 ///
 /// # Errors
 /// [`RunError`] if the transform is none, or its figures are out of the operator's range.
-pub fn keyed(plan: &TransformPlan, input: &Schema) -> Result<KeyedKind, RunError> {
+pub fn keyed(
+    plan: &TransformPlan,
+    input: &Schema,
+    event_time: Option<usize>,
+    ahead: &mut Ahead,
+) -> Result<KeyedKind, RunError> {
     let refused = |reason: String| RunError::of(&plan.name, reason);
     Ok(match &plan.kind {
         TransformKind::Window(spec) => {
@@ -82,11 +90,27 @@ pub fn keyed(plan: &TransformPlan, input: &Schema) -> Result<KeyedKind, RunError
         }
         TransformKind::Aggregate(spec) => KeyedKind::Plain(Box::new(Aggregate::new(&spec.select))),
         TransformKind::Pattern(spec) => {
-            let operator = Pattern::new(pattern_of(plan, spec), input);
-            KeyedKind::Ordered(Box::new(operator.map_err(|error| refused(error.to_string()))?))
+            let mut spec = pattern_of(plan, spec, input, event_time);
+            spec.look_ahead(ahead);
+            KeyedKind::Ordered(Box::new(spec))
         }
         _ => return Err(unbuilt(plan)),
     })
+}
+
+/// An operator behind the ordering stage, when all have asked for what they need.
+///
+/// # Errors
+/// [`RunError`] if its figures are out of the operator's range.
+pub fn ordered(
+    name: &str,
+    mut spec: PatternSpec,
+    input: &Schema,
+    ahead: &Ahead,
+) -> Result<Box<dyn Ordered>, RunError> {
+    spec.remap(ahead);
+    let operator = Pattern::new(spec, &ahead.schema(input));
+    Ok(Box::new(operator.map_err(|error| RunError::of(name, error))?))
 }
 
 fn window_of(spec: &WindowSpec) -> Option<Spec> {
@@ -104,14 +128,20 @@ fn window_of(spec: &WindowSpec) -> Option<Spec> {
     }
 }
 
-fn pattern_of(plan: &TransformPlan, spec: &PatternPlan) -> PatternSpec {
+fn pattern_of(
+    plan: &TransformPlan,
+    spec: &PatternPlan,
+    input: &Schema,
+    event_time: Option<usize>,
+) -> PatternSpec {
     let read = |name: &str| plan.outputs.iter().position(|out| out.name == name && out.is_read);
     PatternSpec {
         ast: spec.ast.clone(),
         conditions: spec.conditions.clone(),
         select: spec.select.clone(),
-        known: Known { key: plan.key.clone(), event_time: None },
-        late: read("late"),
+        known: Known { key: plan.key.clone(), event_time },
+        lane: Lane::side_by_side(1).remove(0),
+        late: read("late").map(|port| LatePort { port, heaped: input.heaped() }),
         timed_out: read("timed_out"),
     }
 }

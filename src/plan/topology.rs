@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use super::graph::{Node, Pipeline, PortRef, TransformKind};
+use super::graph::{Node, Pipeline, PortRef, RowTime, TransformKind};
 use crate::flow::feed::Producer;
 use crate::flow::graph::Target;
 use crate::flow::run::{ExchangeAbout, TableAbout};
@@ -192,6 +192,35 @@ impl Topology {
                     table: Some(TableAbout { node, waited_for }),
                 });
             }
+        }
+    }
+
+    /// The column that holds the event time of all rows of these outputs, if there is one: the
+    /// source's own, where nothing between made new rows.
+    pub fn event_time(&self, pipeline: &Pipeline, inputs: &[PortRef]) -> Option<usize> {
+        let mut columns = inputs.iter().map(|&input| self.event_time_of(pipeline, input));
+        let first = columns.next()??;
+        columns.all(|column| column == Some(first)).then_some(first)
+    }
+
+    fn event_time_of(&self, pipeline: &Pipeline, port: PortRef) -> Option<usize> {
+        let transform = match port.node {
+            Node::Source(source) => {
+                let time = &pipeline.sources[source].time;
+                return match time {
+                    RowTime::Column(column) if port.port == 0 => Some(*column),
+                    _ => None,
+                };
+            }
+            Node::Transform(transform) => &pipeline.transforms[transform],
+        };
+        match transform.kind {
+            // A lookup's own columns stand behind those that came.
+            TransformKind::Filter(_)
+            | TransformKind::Route(_)
+            | TransformKind::Union
+            | TransformKind::Lookup(_) => self.event_time(pipeline, &transform.inputs),
+            _ => None,
         }
     }
 

@@ -8,9 +8,9 @@
 //! 1. An entry lies in its home bucket or in one reached from there over buckets whose `full` bit
 //!    (in their first entry) is set; the search for an absent pair ends at the first without.
 //! 2. An entry with an empty history is free. One last seen before `oldest` is dead: it is written
-//!    over by the next pair that comes its way, never swept.
-//! 3. No entry is older than 255 panes: the table is built anew every 128 panes, or when too many
-//!    buckets are full, or when it has to grow; dead entries stay behind.
+//!    over by the next pair that comes its way.
+//! 3. No entry is older than 255 panes: dead ones are freed every 128 panes. The table is built
+//!    anew when too many buckets are full or it has to grow; dead entries stay behind.
 //! 4. More live panes than the history has bits (where late rows ask for it) or than the last pane
 //!    can tell apart are kept in a plain map with a sorted list of panes for each pair: slower, and
 //!    right for any number.
@@ -67,7 +67,8 @@ pub struct Pairs {
     full: usize,
     /// Frontier when the table was built.
     renewed: i64,
-    /// Entries that are not free, dead ones included.
+    /// At least the live entries: those when they were last counted, and all put in since. So at
+    /// least `entries - filled` may be written over, and a search for one comes to its end.
     filled: usize,
     wide: Option<Wide>,
 }
@@ -110,10 +111,37 @@ impl Pairs {
             return;
         }
         let entries = self.buckets() * 4;
-        let crowded = self.full * 4 > self.buckets() || (self.filled + more) * 5 > entries * 4;
-        if crowded {
+        let is_filled = (self.filled + more) * 5 > entries * 4;
+        if is_filled {
+            // Where the live ones come and go the table need not grow.
+            self.filled = self.live(frontier, oldest);
+        }
+        let crowded = self.full * 4 > self.buckets();
+        if crowded || (is_filled && (self.filled + more) * 3 > entries * 2) {
             self.rebuild(more, frontier, oldest);
         }
+    }
+
+    /// Counts the live entries. O(table), in order of memory.
+    fn live(&self, frontier: i64, oldest: i64) -> usize {
+        let alive = (frontier - oldest).clamp(0, 255) as u8;
+        let is_live = |about: &&u64| {
+            let age = (frontier as u8).wrapping_sub((**about >> 24) as u8);
+            **about & BITS != 0 && age <= alive
+        };
+        self.table.chunks_exact(8).map(|bucket| bucket[4..].iter().filter(is_live).count()).sum()
+    }
+
+    /// Frees the dead entries.
+    fn sweep(&mut self, frontier: i64, oldest: i64) {
+        for bucket in self.table.chunks_exact_mut(8) {
+            for about in &mut bucket[4..] {
+                if Pairs::last(*about, frontier) < oldest {
+                    *about &= FULL;
+                }
+            }
+        }
+        self.filled = self.live(frontier, oldest);
     }
 
     /// Tells of a new frontier and of panes dropped, before they are used.
@@ -123,7 +151,7 @@ impl Pairs {
         } else if self.renewed == i64::MIN {
             self.renewed = frontier;
         } else if frontier.saturating_sub(self.renewed) >= RENEW {
-            self.rebuild(0, old, oldest);
+            self.sweep(old, oldest);
             self.renewed = frontier;
         }
     }
@@ -134,24 +162,24 @@ impl Pairs {
     }
 
     fn rebuild(&mut self, more: usize, frontier: i64, oldest: i64) {
-        let is_live = |about: u64| about & BITS != 0 && Pairs::last(about, frontier) >= oldest;
-        let entries = |table: &Words| {
-            let buckets = table.chunks_exact(8);
-            let entries = buckets.flat_map(|b| (0..4).map(move |i| (b[i], b[4 + i])));
-            entries.filter(|&(_, about)| is_live(about)).collect::<Vec<_>>()
-        };
-        let live = entries(&self.table);
+        let live = self.live(frontier, oldest);
         let mut log = 4;
         // At most half full with what is about to come.
-        while (4usize << log) < (live.len() + more) * 2 {
+        while (4usize << log) < (live + more) * 2 {
             log += 1;
         }
-        self.table = Words::zeroed(8 << log);
+        let old = std::mem::replace(&mut self.table, Words::zeroed(8 << log));
         (self.shift, self.full, self.filled) = (64 - log, 0, 0);
         self.renewed = frontier;
-        for (value, about) in live {
-            let home = self.home((about >> 32) as u32, value);
-            self.insert(home, value, about & !FULL, frontier, oldest);
+        // Homes are the high bits of hashes: what is read in order is written nearly in order.
+        for bucket in old.chunks_exact(8) {
+            for i in 0..4 {
+                let (value, about) = (bucket[i], bucket[4 + i]);
+                if about & BITS != 0 && Pairs::last(about, frontier) >= oldest {
+                    let home = self.home((about >> 32) as u32, value);
+                    self.insert(home, value, about & !FULL, frontier, oldest);
+                }
+            }
         }
     }
 
@@ -221,7 +249,7 @@ impl Pairs {
                 if held & BITS == 0 || Pairs::last(held, frontier) < oldest {
                     line[i] = value;
                     line[4 + i] = about | held & FULL;
-                    self.filled += usize::from(held & BITS == 0);
+                    self.filled += 1;
                     return;
                 }
             }

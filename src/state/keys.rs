@@ -9,13 +9,18 @@
 //!    the shard) without passing an empty entry: releasing a key moves later entries back.
 //! 3. Slots are below [`KeyTable::len`]; a released slot is given to a later key.
 
+mod entries;
+#[cfg(test)]
+mod tests;
+
 use thiserror::Error;
 
 use crate::ground::batch::RecordBatch;
 use crate::ground::key::{hash_next, hash_text, hash_word};
 use crate::ground::limits::KEYS_MAX;
 use crate::ground::schema::DataType;
-use crate::ground::{prefetch, slot};
+use crate::ground::slot;
+use entries::{EMPTY, Entries, Entry};
 
 /// Rows by which a table entry is asked for before it is read.
 const AHEAD: usize = 16;
@@ -34,14 +39,6 @@ pub struct KeysFull {
     pub limit: usize,
 }
 
-#[derive(Clone, Copy)]
-struct Entry {
-    word: u64,
-    slot: u32,
-}
-
-const EMPTY: Entry = Entry { word: 0, slot: NO_SLOT };
-
 /// The keys of one stage on one shard. NULL is a key value like any other, as in GROUP BY.
 pub struct KeyTable {
     heaped: Vec<bool>,
@@ -49,7 +46,7 @@ pub struct KeyTable {
     /// One column that needs no heap (invariant 1).
     direct: bool,
     /// A power of two, at most 5/8 full.
-    entries: Vec<Entry>,
+    entries: Entries,
     /// Slot of the NULL key of a direct table.
     null_slot: u32,
     rows: Vec<u64>,
@@ -81,7 +78,7 @@ impl KeyTable {
             heaped: types.iter().map(DataType::is_heaped).collect(),
             null_words: types.len().div_ceil(64),
             direct: types.len() == 1 && !types[0].is_heaped(),
-            entries: vec![EMPTY; SMALLEST],
+            entries: Entries::empty(SMALLEST),
             null_slot: NO_SLOT,
             rows: Vec::new(),
             nulls: Vec::new(),
@@ -167,11 +164,10 @@ impl KeyTable {
         assert_eq!(select.len(), hashes.len(), "a hash for every row");
         assert_eq!(columns.len(), self.heaped.len(), "the key's columns");
         out.clear();
-        let mask = self.entries.len() - 1;
         let (slots, width) = (batch.slots(), batch.width());
         for (i, (&row, &hash)) in select.iter().zip(hashes).enumerate() {
             if let Some(&ahead) = hashes.get(i + AHEAD) {
-                prefetch::read(&self.entries, ahead as usize & mask);
+                self.entries.prefetch(ahead as usize);
             }
             let row = row as usize;
             if self.direct && batch.is_null(row, columns[0]) {
@@ -179,14 +175,14 @@ impl KeyTable {
                 continue;
             }
             let word = if self.direct { slots[row * width + columns[0]] } else { hash };
-            let mut at = hash as usize & mask;
+            let mut at = hash as usize;
             let found = loop {
-                let entry = self.entries[at & mask];
+                let entry = self.entries.get(at);
                 let is_key = || self.direct || self.is_row(entry.slot, batch, row, columns);
                 if entry.slot == NO_SLOT || entry.word == word && is_key() {
                     break entry.slot;
                 }
-                at += 1;
+                at = at.wrapping_add(1);
             };
             out.push(found);
         }
@@ -203,26 +199,25 @@ impl KeyTable {
         let (slots, width, nulls) = (batch.slots(), batch.width(), batch.has_nulls());
         for (i, (&row, &hash)) in select.iter().zip(hashes).enumerate() {
             if let Some(&ahead) = hashes.get(i + AHEAD) {
-                prefetch::read(&self.entries, ahead as usize & (self.entries.len() - 1));
+                self.entries.prefetch(ahead as usize);
             }
             if nulls && batch.is_null(row as usize, column) {
                 out.push(self.null_key()?);
                 continue;
             }
             let word = slots[row as usize * width + column];
-            let mask = self.entries.len() - 1;
-            let mut at = hash as usize & mask;
+            let mut at = hash as usize;
             let found = loop {
-                let entry = self.entries[at & mask];
+                let entry = self.entries.get(at);
                 if entry.word == word && entry.slot != NO_SLOT {
                     break entry.slot;
                 }
                 if entry.slot == NO_SLOT {
-                    break self.insert(at & mask, word, |keys, slot| {
+                    break self.insert(at, word, |keys, slot| {
                         keys.rows[slot] = word;
                     })?;
                 }
-                at += 1;
+                at = at.wrapping_add(1);
             };
             out.push(found);
         }
@@ -250,22 +245,21 @@ impl KeyTable {
     ) -> Result<(), KeysFull> {
         for (i, (&row, &hash)) in select.iter().zip(hashes).enumerate() {
             if let Some(&ahead) = hashes.get(i + AHEAD) {
-                prefetch::read(&self.entries, ahead as usize & (self.entries.len() - 1));
+                self.entries.prefetch(ahead as usize);
             }
             let row = row as usize;
-            let mask = self.entries.len() - 1;
-            let mut at = hash as usize & mask;
+            let mut at = hash as usize;
             let found = loop {
-                let entry = self.entries[at & mask];
+                let entry = self.entries.get(at);
                 if entry.slot == NO_SLOT {
-                    break self.insert(at & mask, hash, |keys, slot| {
+                    break self.insert(at, hash, |keys, slot| {
                         keys.write_row(slot, batch, row, columns);
                     })?;
                 }
                 if entry.word == hash && self.is_row(entry.slot, batch, row, columns) {
                     break entry.slot;
                 }
-                at += 1;
+                at = at.wrapping_add(1);
             };
             out.push(found);
         }
@@ -321,7 +315,7 @@ impl KeyTable {
     ) -> Result<u32, KeysFull> {
         let slot = self.take_slot()?;
         write(self, slot as usize);
-        self.entries[at] = Entry { word, slot };
+        self.entries.set(at, Entry { word, slot });
         if self.live * 8 > self.entries.len() * 5 {
             self.grow();
         }
@@ -343,15 +337,13 @@ impl KeyTable {
     }
 
     fn grow(&mut self) {
-        let mut entries = vec![EMPTY; self.entries.len() * 2];
-        prefetch::huge(&mut entries);
-        let mask = entries.len() - 1;
+        let mut entries = Entries::empty(self.entries.len() * 2);
         for entry in self.entries.iter().filter(|entry| entry.slot != NO_SLOT) {
-            let mut at = self.home(entry) & mask;
-            while entries[at].slot != NO_SLOT {
-                at = (at + 1) & mask;
+            let mut at = self.home(&entry);
+            while entries.get(at).slot != NO_SLOT {
+                at = at.wrapping_add(1);
             }
-            entries[at] = *entry;
+            entries.set(at, entry);
         }
         self.entries = entries;
     }
@@ -389,8 +381,8 @@ impl KeyTable {
         } else {
             let mask = self.entries.len() - 1;
             let mut at = self.hash_of(slot) as usize & mask;
-            while self.entries[at].slot != slot {
-                assert!(self.entries[at].slot != NO_SLOT, "slot {slot} has a key");
+            while self.entries.get(at).slot != slot {
+                assert!(self.entries.get(at).slot != NO_SLOT, "slot {slot} has a key");
                 at = (at + 1) & mask;
             }
             self.close_gap(at);
@@ -416,18 +408,18 @@ impl KeyTable {
         let mut next = at;
         loop {
             next = (next + 1) & mask;
-            let entry = self.entries[next];
+            let entry = self.entries.get(next);
             if entry.slot == NO_SLOT {
                 break;
             }
             let home = self.home(&entry) & mask;
             // It may move back unless its home lies behind the gap.
             if next.wrapping_sub(home) & mask >= next.wrapping_sub(at) & mask {
-                self.entries[at] = entry;
+                self.entries.set(at, entry);
                 at = next;
             }
         }
-        self.entries[at] = EMPTY;
+        self.entries.set(at, EMPTY);
     }
 
     fn compact(&mut self) {
@@ -493,138 +485,9 @@ impl KeyTable {
 
     /// Bytes of memory held, for the shard's budget.
     pub fn memory_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
+        self.entries.memory_bytes()
             + (self.rows.capacity() + self.nulls.capacity()) * 8
             + self.heap.capacity()
             + self.free.capacity() * 4
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ground::batch::BatchBuilder;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-
-    type Key = Vec<Option<Vec<u8>>>;
-
-    fn batch_of(keys: &[Key], types: &[DataType]) -> RecordBatch {
-        let mut builder = BatchBuilder::new(types.len() + 1, keys.len());
-        for key in keys {
-            let (mut row, mut nulls) = (vec![7u64; types.len() + 1], 0u64);
-            for (i, value) in key.iter().enumerate() {
-                row[i + 1] = match value {
-                    None => {
-                        nulls |= 2 << i;
-                        0
-                    }
-                    Some(text) if types[i].is_heaped() => slot::put(text, &mut builder.heap),
-                    Some(text) => text.iter().map(|&b| u64::from(b)).sum(),
-                };
-            }
-            builder.push_nulls(&row, &[nulls]);
-        }
-        builder.finish()
-    }
-
-    /// Resolves keys in batches, releasing some between, against a plain map.
-    fn check(types: &[DataType], batches: &[Vec<Key>], release: usize) {
-        let mut table = KeyTable::new(types);
-        let columns: Vec<usize> = (1..=types.len()).collect();
-        let mut model: HashMap<Vec<Option<Vec<u8>>>, u32> = HashMap::new();
-        for keys in batches {
-            let keys: Vec<Key> = keys.iter().map(|key| key[..types.len()].to_vec()).collect();
-            let batch = batch_of(&keys, types);
-            let select: Vec<u32> = (0..keys.len() as u32).rev().collect();
-            let (mut hashes, mut slots) = (Vec::new(), Vec::new());
-            KeyTable::hash(&batch, &select, &columns, types, &mut hashes);
-            table.resolve(&batch, &select, &columns, &hashes, &mut slots).unwrap();
-            for ((&row, &found), &hash) in select.iter().zip(&slots).zip(&hashes) {
-                let key: Key = keys[row as usize]
-                    .iter()
-                    .zip(types)
-                    .map(|(value, of)| match value {
-                        Some(text) if !of.is_heaped() => {
-                            let sum: u64 = text.iter().map(|&b| u64::from(b)).sum();
-                            Some(sum.to_le_bytes().to_vec())
-                        }
-                        other => other.clone(),
-                    })
-                    .collect();
-                assert_eq!(*model.entry(key.clone()).or_insert(found), found);
-                assert_eq!(table.hash_of(found), hash);
-                for (place, value) in key.iter().enumerate() {
-                    assert_eq!(table.is_null(found, place), value.is_none());
-                    let word = table.row(found)[place];
-                    if let Some(text) = value {
-                        if types[place].is_heaped() {
-                            assert_eq!(slot::bytes(&word, table.heap()), &text[..]);
-                        } else {
-                            assert_eq!(word.to_le_bytes(), text[..]);
-                        }
-                    }
-                }
-            }
-            let mut slots: Vec<u32> = model.values().copied().collect();
-            slots.sort_unstable();
-            slots.dedup();
-            assert_eq!(slots.len(), model.len(), "one slot a key");
-            assert_eq!(table.live(), model.len());
-            let mut gone: Vec<(Key, u32)> = model.iter().map(|(k, &s)| (k.clone(), s)).collect();
-            gone.sort();
-            for (key, slot) in gone.into_iter().take(release) {
-                table.release(slot);
-                model.remove(&key);
-            }
-        }
-    }
-
-    fn keys() -> impl Strategy<Value = Vec<Vec<Key>>> {
-        let value = proptest::option::of(proptest::collection::vec(0..3u8, 0..10));
-        let key = proptest::collection::vec(value, 3..4);
-        proptest::collection::vec(proptest::collection::vec(key, 0..30), 1..6)
-    }
-
-    proptest! {
-        #[test]
-        fn every_key_has_its_own_slot_for_good(batches in keys(), release in 0..5usize) {
-            check(&[DataType::BigInt], &batches, release);
-            check(&[DataType::String], &batches, release);
-            check(&[DataType::BigInt, DataType::String, DataType::Bytes], &batches, release);
-        }
-    }
-
-    fn numbers(range: std::ops::Range<u64>) -> RecordBatch {
-        let mut builder = BatchBuilder::new(1, 0);
-        range.for_each(|n| builder.push(&[n]));
-        builder.finish()
-    }
-
-    #[test]
-    fn tables_grow_and_shrink_by_many_keys() {
-        let (mut table, types) = (KeyTable::new(&[DataType::BigInt]), [DataType::BigInt]);
-        let (mut hashes, mut slots) = (Vec::new(), Vec::new());
-        let batch = numbers(0..50_000);
-        let select: Vec<u32> = (0..50_000).collect();
-        KeyTable::hash(&batch, &select, &[0], &types, &mut hashes);
-        table.resolve(&batch, &select, &[0], &hashes, &mut slots).unwrap();
-        assert_eq!(slots, select);
-        (0..50_000).step_by(2).for_each(|slot| table.release(slot));
-        assert_eq!(table.live(), 25_000);
-        table.resolve(&batch, &select, &[0], &hashes, &mut slots).unwrap();
-        assert_eq!(table.len(), 50_000, "released slots were given again");
-        assert!((1..50_000).step_by(2).all(|key| slots[key] == key as u32));
-    }
-
-    #[test]
-    fn a_full_table_says_so() {
-        let mut table = KeyTable::with_limit(&[DataType::BigInt], 3);
-        let (mut hashes, mut slots) = (Vec::new(), Vec::new());
-        let (batch, select) = (numbers(0..4), [0, 1, 2, 3]);
-        KeyTable::hash(&batch, &select, &[0], &[DataType::BigInt], &mut hashes);
-        let full = table.resolve(&batch, &select, &[0], &hashes, &mut slots);
-        assert_eq!(full, Err(KeysFull { limit: 3 }));
-        assert_eq!(slots, [0, 1, 2]);
     }
 }

@@ -1,14 +1,14 @@
 //! Rows that wait for their watermark: a [`Calendar`] of numbers, and the rows' values beside it.
 //!
 //! ```text
-//! values of number n = words[n * stride ..]:  slots of the kept columns | null words | segment
+//! values of number n = words[n * stride ..]:  slots of kept columns | flags | null words | segment
 //! ```
 //!
 //! Null words are there if a kept column may be NULL, the segment (its number + 1, 0 for no long
 //! text, all ones for [`Texts`]) if one may have a long text.
 //!
-//! 1. Only kept columns are stored, in the order in which they are named; that is the order in the
-//!    rows that come out.
+//! 1. Only kept columns and flags ([`super::ahead`]) are stored, in the order of the rows that come
+//!    out.
 //! 2. All long texts of a row are listed in [`Texts`], and their slots say their numbers for
 //!    offsets; or all lie in one segment. A segment counts the rows that point into it and is used
 //!    again when there are none. So texts cost a look-up, or a copy in and a copy out; never an
@@ -16,6 +16,7 @@
 
 use std::cell::RefCell;
 
+use super::ahead::Ahead;
 use super::calendar::Calendar;
 use super::texts::Texts;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
@@ -46,6 +47,7 @@ pub struct Queue {
     /// When each row is due.
     pub calendar: Calendar,
     kept: Kept,
+    flag_words: usize,
     null_words: usize,
     stride: usize,
     words: Vec<u64>,
@@ -61,15 +63,18 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue for rows of `input`, of which `columns` are kept.
-    pub fn new(input: &Schema, columns: Vec<usize>, range_ms: i64) -> Queue {
+    /// An empty queue for rows of `input`, of which no more waits than `ahead` says.
+    pub fn new(input: &Schema, ahead: &Ahead, range_ms: i64) -> Queue {
+        let columns = ahead.columns().to_vec();
         let nullable = columns.iter().any(|&column| input.columns[column].nullable);
         let null_words = usize::from(nullable) * columns.len().div_ceil(64);
-        let kept = Kept::new(input, columns);
+        let (kept, flag_words) = (Kept::new(input, columns), ahead.flag_words());
+        let width = kept.width() + flag_words;
         Queue {
             calendar: Calendar::new(range_ms),
-            stride: kept.width() + null_words + usize::from(!kept.heaped().is_empty()),
+            stride: width + null_words + usize::from(!kept.heaped().is_empty()),
             kept,
+            flag_words,
             null_words,
             words: Vec::new(),
             segments: vec![Segment::default()],
@@ -87,9 +92,10 @@ impl Queue {
         *self.by_slot.get_mut() = None;
     }
 
-    /// Columns kept.
+    /// Columns of the rows that come out.
+    #[inline(always)]
     pub fn width(&self) -> usize {
-        self.kept.width()
+        self.kept.width() + self.flag_words
     }
 
     /// Whether rows may have more long texts than a batch should: any but those of [`Texts`].
@@ -102,14 +108,25 @@ impl Queue {
         self.texts.next_batch();
     }
 
-    /// Puts values of rows where [`Calendar::insert_run`] made places for them. `W` is the width
-    /// where it is known, or 0.
+    /// Puts values of rows, and their flags, where [`Calendar::insert_run`] made places for them.
+    pub fn put(&mut self, records: &RecordBatch, select: &[u32], flags: &[u64], ids: &[u32]) {
+        by_width!(self.kept.width(), self.put_of(records, select, flags, ids))
+    }
+
+    /// `W` is the number of kept columns where it is known, or 0.
     #[inline(always)]
-    pub fn put<const W: usize>(&mut self, records: &RecordBatch, select: &[u32], ids: &[u32]) {
+    fn put_of<const W: usize>(
+        &mut self,
+        records: &RecordBatch,
+        select: &[u32],
+        flags: &[u64],
+        ids: &[u32],
+    ) {
         if self.words.len() < self.calendar.numbers() * self.stride {
             self.grow();
         }
         let width = if W == 0 { self.kept.width() } else { W };
+        let flag_words = self.flag_words;
         let (stride, words, kept) = (self.stride, &mut self.words[..], &self.kept);
         for (i, (&row, &id)) in select.iter().zip(ids).enumerate() {
             if let Some(&next) = ids.get(i + AHEAD) {
@@ -118,12 +135,16 @@ impl Queue {
             let at = id as usize * stride;
             let (values, rest) = words[at..at + stride].split_at_mut(width);
             kept.values::<W>(records.row(row as usize), values);
+            let (own, rest) = rest.split_at_mut(flag_words);
+            for (word, &flag) in own.iter_mut().zip(&flags[i * flag_words..]) {
+                *word = flag;
+            }
             // Null words and segment: at most two words where the width is known.
             for word in rest {
                 *word = 0;
             }
         }
-        if records.has_nulls() || !records.heap().is_empty() {
+        if records.has_nulls() || self.kept.has_long(records, select) {
             self.put_more(records, select, ids);
         }
     }
@@ -131,7 +152,7 @@ impl Queue {
     /// NULLs and long texts of rows whose values were put.
     #[inline(never)]
     fn put_more(&mut self, records: &RecordBatch, select: &[u32], ids: &[u32]) {
-        let width = self.kept.width();
+        let width = self.width();
         for (&row, &id) in select.iter().zip(ids) {
             let at = id as usize * self.stride;
             if records.has_nulls() {
@@ -145,9 +166,14 @@ impl Queue {
     }
 
     /// Takes the rows that [`Calendar::drain`] named out, to the end of `out`.
+    pub fn take(&mut self, ids: &[u32], out: &mut BatchBuilder) {
+        by_width!(self.width(), self.take_of(ids, out))
+    }
+
+    /// `W` is the width of a row that comes out where it is known, or 0.
     #[inline(always)]
-    pub fn take<const W: usize>(&mut self, ids: &[u32], out: &mut BatchBuilder) {
-        let width = if W == 0 { self.kept.width() } else { W };
+    fn take_of<const W: usize>(&mut self, ids: &[u32], out: &mut BatchBuilder) {
+        let width = if W == 0 { self.width() } else { W };
         let (stride, first) = (self.stride, out.rows());
         let words = &self.words[..];
         let at = out.extend_rows(ids.len());
@@ -178,7 +204,7 @@ impl Queue {
     /// NULLs and long texts of rows whose values were taken, from row `first` of `out`.
     #[inline(never)]
     fn take_more(&mut self, ids: &[u32], first: usize, out: &mut BatchBuilder) {
-        let width = self.kept.width();
+        let width = self.width();
         for (row, &id) in (first..).zip(ids) {
             let at = id as usize * self.stride;
             let nulls = &self.words[at + width..][..self.null_words];
@@ -190,9 +216,13 @@ impl Queue {
     }
 
     /// Copies a row past the queue, as it would have come out of it.
-    pub fn pass(&self, records: &RecordBatch, row: usize, out: &mut BatchBuilder) {
-        let kept = &self.kept;
-        out.push_with(|to| kept.values::<0>(records.row(row), to));
+    pub fn pass(&self, records: &RecordBatch, row: usize, flags: &[u64], out: &mut BatchBuilder) {
+        let (kept, flag_words) = (&self.kept, self.flag_words);
+        out.push_with(|to| {
+            let (values, own) = to.split_at_mut(kept.width());
+            kept.values::<0>(records.row(row), values);
+            own.copy_from_slice(&flags[..flag_words]);
+        });
         let last = out.rows() - 1;
         kept.finish_row(records, row, out, last);
     }
@@ -258,8 +288,7 @@ impl Queue {
             let value = self.words[at + i];
             if slot::is_heaped(value) {
                 let place = self.texts.place_of(slot::offset(value) as u32, &mut out.heap);
-                out.slots_mut()[row * self.kept.width() + i] =
-                    slot::heaped(place, slot::len(value));
+                out.slots_mut()[row * self.width() + i] = slot::heaped(place, slot::len(value));
             }
         }
     }
@@ -272,7 +301,7 @@ impl Queue {
             if slot::is_heaped(values[i]) {
                 let bytes = &self.segments[segment].bytes;
                 let moved = slot::rehome(values[i], bytes, &mut out.heap);
-                let place = row * self.kept.width() + i;
+                let place = row * self.width() + i;
                 out.slots_mut()[place] = moved;
             }
         }
@@ -321,14 +350,14 @@ impl Queue {
     }
 }
 
-/// A saved row: time | slots | null words | bytes of texts: u64 | texts, in the columns' order.
-/// Columns and their types are those of the pipeline that saved it.
+/// A saved row: time | slots | flags | null words | bytes of texts: u64 | texts, in the columns'
+/// order. Columns, their types and the flags are those of the pipeline that saved it.
 impl Handle for Queue {
     fn save(&self, slot: u32, out: &mut Vec<u8>) {
         self.of_slot(slot, |id| {
             let at = id as usize * self.stride;
             let node = &self.words[at..at + self.stride];
-            let kept = self.kept.width() + self.null_words;
+            let kept = self.width() + self.null_words;
             out.extend_from_slice(&self.calendar.link(id).time.to_le_bytes());
             let start = out.len();
             node[..kept].iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
@@ -352,7 +381,7 @@ impl Handle for Queue {
     fn load(&mut self, slot: u32, bytes: &[u8]) -> Result<(), LoadError> {
         self.begin();
         let short = || Queue::wrong("it is cut short");
-        let kept = self.kept.width() + self.null_words;
+        let kept = self.width() + self.null_words;
         let mut rest = bytes;
         while !rest.is_empty() {
             let (head, tail) = rest.split_at_checked(16 + 8 * kept).ok_or_else(short)?;
@@ -380,7 +409,7 @@ impl Handle for Queue {
             if offset != len {
                 return Err(Queue::wrong("its texts have other lengths than its rows say"));
             }
-            let nulls = &values[self.kept.width()..];
+            let nulls = &values[self.width()..];
             let last = nulls.last().copied().unwrap_or(0);
             if last & !bits::tail(self.kept.width()) != 0 {
                 return Err(Queue::wrong("a column is NULL that does not exist"));

@@ -1,9 +1,10 @@
 //! The stage against one that sorts before every late row.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::*;
+use crate::expr::{Program, Scope};
 use crate::ground::batch::RecordBatch;
 use crate::ground::schema::{Column, DataType};
 use crate::ground::slot;
@@ -31,16 +32,19 @@ enum Seen {
 struct Recorder {
     seen: Rc<RefCell<Vec<Seen>>>,
     told: Rc<RefCell<Time>>,
+    /// Rows come from damaged state: flags need not fit them.
+    is_damaged: Rc<Cell<bool>>,
 }
 
 fn read(rows: &KeyedRows<'_>, i: usize) -> Row {
     let (records, row) = (rows.rows.records, rows.rows.select[i] as usize);
-    assert_eq!(records.width(), 2);
-    let text = records.get_bytes(row, 0);
+    assert_eq!(records.width(), 3);
+    let text = records.get_bytes(row, 1);
+    let number = records.get(row, 0).map(|n| n as i64);
     Row {
         time: rows.rows.times[i],
         slot: rows.slots[i],
-        number: records.get(row, 1).map(|n| n as i64),
+        number,
         text: text.map(|text| String::from_utf8_lossy(text).into_owned()),
     }
 }
@@ -50,7 +54,11 @@ impl Ordered for Recorder {
         for i in 0..rows.slots.len() {
             assert_eq!(rows.rows.marks[i], rows.rows.times[i] - 1);
             assert!(rows.rows.times[i] > *self.told.borrow());
-            self.seen.borrow_mut().push(Seen::Ordered(read(rows, i)));
+            let flag = rows.rows.records.get(rows.rows.select[i] as usize, 2);
+            let row = read(rows, i);
+            let expected = u64::from(row.number.is_some_and(|n| n > 3));
+            assert!(flag == Some(expected) || self.is_damaged.get());
+            self.seen.borrow_mut().push(Seen::Ordered(row));
         }
         Ok(())
     }
@@ -58,6 +66,10 @@ impl Ordered for Recorder {
     fn late(&mut self, rows: &KeyedRows<'_>, _: &mut Outputs) -> Result<(), OpError> {
         for i in 0..rows.slots.len() {
             let mark = rows.rows.marks[i];
+            let arrived = rows.arrived.expect("late rows come with their batch");
+            let place = arrived.places[i] as usize;
+            let number = arrived.records.get(place, 0).map(|n| n as i64);
+            assert_eq!(number, read(rows, i).number);
             self.seen.borrow_mut().push(Seen::Late(read(rows, i), mark));
         }
         Ok(())
@@ -102,12 +114,20 @@ struct Stage {
     keys: KeyTable,
 }
 
+/// Both columns that are read, and whether the number is over 3.
+fn ahead() -> Ahead {
+    let mut ahead = Ahead::new(&schema());
+    ahead.keep([2, 0]);
+    ahead.flag(Program::predicate("number > 3", &Scope::of(&schema())).unwrap());
+    ahead
+}
+
 fn stage(delay_ms: i64) -> Stage {
     let recorder = Recorder::default();
     recorder.told.replace(NEVER);
     let operators: Vec<Box<dyn Ordered>> = vec![Box::new(recorder.clone())];
     Stage {
-        order: Order::new(&schema(), vec![2, 0], delay_ms, operators),
+        order: Order::new(&schema(), &ahead(), delay_ms, operators),
         recorder,
         outs: vec![Outputs::new(&[1], 1024)],
         keys: KeyTable::new(&[DataType::BigInt]),
@@ -120,11 +140,8 @@ impl Stage {
         let select: Vec<u32> = (0..rows.len() as u32).collect();
         let times: Vec<Time> = rows.iter().map(|row| row.time).collect();
         let slots: Vec<u32> = rows.iter().map(|row| row.slot).collect();
-        let rows = KeyedRows {
-            rows: Rows { records: &records, select: &select, times: &times, marks },
-            slots: &slots,
-            keys: &self.keys,
-        };
+        let rows = Rows { records: &records, select: &select, times: &times, marks };
+        let rows = KeyedRows::new(rows, &slots, &self.keys);
         self.order.rows(0, &rows, &mut self.outs)
     }
 
@@ -291,6 +308,7 @@ fn damaged_state_is_refused_and_never_read_outside() {
         let mut bad = saved.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
         let mut next = stage(0);
+        next.recorder.is_damaged.set(true);
         next.order.state(&mut |_, handle| drop(handle.load(0, &bad)));
         next.order.watermark(END - 1, &next.keys, &mut next.outs).unwrap_or(());
     }

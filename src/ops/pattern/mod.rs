@@ -24,9 +24,9 @@ use crate::expr::{Condition, MatchSelect, StepRef};
 use crate::ground::bits;
 use crate::ground::schema::Schema;
 use crate::ground::time::Time;
+use crate::ops::order::ahead::Ahead;
 use crate::ops::output::Outputs;
-use crate::ops::selection::Selection;
-use crate::ops::{KeyedRows, Ledger, OpError, Ordered};
+use crate::ops::{KeyedRows, Ledger, OpError, Ordered, Stretch};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
 use ast::{AfterMatch, Ast};
@@ -35,6 +35,7 @@ use nfa::store::{Layout, Store};
 use nfa::{Nfa, TooLarge};
 use refs::Ref;
 use select::Selector;
+use strict::prefixes::Lane;
 use strict::{Known, Positions, Strict};
 
 /// All that the operator is made from.
@@ -45,11 +46,49 @@ pub struct PatternSpec {
     pub conditions: Vec<Condition>,
     pub select: MatchSelect,
     /// Port for late rows, if anybody reads them.
-    pub late: Option<usize>,
+    pub late: Option<LatePort>,
     /// Port for partial matches that `within` ended, if anybody reads them.
     pub timed_out: Option<usize>,
     /// Columns that are the same in all rows of a key or hold the rows' time.
     pub known: Known,
+    /// Where a strict pattern has its prefixes: beside those of other patterns over the same keys.
+    pub lane: Lane,
+}
+
+/// Where late rows go.
+pub struct LatePort {
+    pub port: usize,
+    /// Columns of rows as they came that may have bytes in the heap.
+    pub heaped: Vec<usize>,
+}
+
+impl PatternSpec {
+    /// Asks the ordering stage for the columns that are kept of a match or compared with it, and
+    /// to evaluate what conditions ask of the row alone.
+    pub fn look_ahead(&mut self, ahead: &mut Ahead) {
+        for condition in &mut self.conditions {
+            let row = condition.row.take();
+            ahead.keep(condition.columns());
+            condition.row = row.map(|row| ahead.flag(row));
+        }
+        ahead.keep(self.select.columns());
+    }
+
+    /// Whether the pattern is strict, so that it uses its lane.
+    pub fn is_strict(&self) -> bool {
+        self.timed_out.is_none() && Positions::of(&self.ast).is_some()
+    }
+
+    /// Reads rows as they are behind the stage, when all its operators have asked.
+    pub fn remap(&mut self, ahead: &Ahead) {
+        let place = |column| ahead.place(column);
+        self.conditions.iter_mut().for_each(|condition| condition.remap(place));
+        self.select.remap(place);
+        let known = &mut self.known;
+        known.key.retain(|&column| ahead.keeps(column));
+        known.key.iter_mut().for_each(|column| *column = place(*column));
+        known.event_time = known.event_time.filter(|&column| ahead.keeps(column)).map(place);
+    }
 }
 
 enum Executor {
@@ -61,17 +100,13 @@ enum Executor {
 pub struct Pattern {
     executor: Executor,
     found: Found,
-    late: Option<usize>,
+    late: Option<LatePort>,
     timed_out: Option<usize>,
-    /// Columns of the input that may have bytes in the heap.
-    heaped: Vec<usize>,
     ledger: Ledger,
     /// The rows that meet each test as far as it reads only the row.
     masks: Vec<Vec<u64>>,
     tests: Vec<u64>,
     touched: Vec<u32>,
-    on_time: Chosen,
-    behind: Chosen,
 }
 
 impl Pattern {
@@ -85,6 +120,7 @@ impl Pattern {
 
     /// The operator, without the short cut for strict patterns if `only_nfa`.
     fn with(spec: PatternSpec, event: &Schema, only_nfa: bool) -> Result<Pattern, TooLarge> {
+        let is_strict = spec.is_strict() && !only_nfa;
         let (mut dynamic, dynamic_len) = (0, spec.conditions.len());
         for (i, condition) in spec.conditions.iter().enumerate() {
             dynamic |= u64::from(condition.rest.is_some()) << i;
@@ -109,9 +145,9 @@ impl Pattern {
             matches: Selector::new(&spec.select, event, place),
             timed_out: spec.timed_out.map(|_| Selector::new(&spec.select, event, place)),
         };
-        let strict = Positions::of(&spec.ast).filter(|_| spec.timed_out.is_none() && !only_nfa);
+        let strict = Positions::of(&spec.ast).filter(|_| is_strict);
         let strict = match strict {
-            Some(positions) => Strict::new(positions, tests, &layout, &spec.known),
+            Some(positions) => Strict::new(positions, tests, &layout, &spec.known, spec.lane),
             None => Err(tests),
         };
         let executor = match strict {
@@ -129,14 +165,9 @@ impl Pattern {
             found,
             late: spec.late,
             timed_out: spec.timed_out,
-            heaped: (0..event.width())
-                .filter(|&column| event.columns[column].data_type.is_heaped())
-                .collect(),
             ledger: Ledger::default(),
             tests: Vec::new(),
             touched: Vec::new(),
-            on_time: Chosen::default(),
-            behind: Chosen::default(),
         })
     }
 
@@ -169,56 +200,15 @@ impl Pattern {
     }
 }
 
-/// Rows of a stretch that were told apart, with their keys' slots; kept for their memory.
-#[derive(Default)]
-struct Chosen {
-    rows: Selection,
-    slots: Vec<u32>,
-}
-
-impl Chosen {
-    fn clear(&mut self) {
-        self.rows.select.clear();
-        self.rows.times.clear();
-        self.rows.marks.clear();
-        self.slots.clear();
-    }
-
-    fn push(&mut self, keyed: &KeyedRows<'_>, i: usize) {
-        self.rows.select.push(keyed.rows.select[i]);
-        self.rows.times.push(keyed.rows.times[i]);
-        self.rows.marks.push(keyed.rows.marks[i]);
-        self.slots.push(keyed.slots[i]);
-    }
-
-    fn keyed<'a>(&'a self, of: &KeyedRows<'a>) -> KeyedRows<'a> {
-        let rows = self.rows.rows(of.rows.records);
-        KeyedRows { rows, slots: &self.slots, keys: of.keys }
-    }
-}
-
 impl Ordered for Pattern {
-    /// A late row changes no partial match, so the rows between which it stands can be tried
-    /// together: conditions are evaluated once a stretch, not once a run.
-    fn rows(&mut self, keyed: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError> {
-        let (times, marks) = (keyed.rows.times, keyed.rows.marks);
-        if times.iter().zip(marks).all(|(time, mark)| time > mark) {
-            return self.ordered(keyed, out);
+    /// A late row changes no partial match, so the rows between which it stands are tried together.
+    fn rows(&mut self, stretch: &Stretch<'_>, out: &mut Outputs) -> Result<(), OpError> {
+        if !stretch.late.slots.is_empty() {
+            self.late(&stretch.late, out)?;
         }
-        let mut on_time = std::mem::take(&mut self.on_time);
-        let mut behind = std::mem::take(&mut self.behind);
-        on_time.clear();
-        behind.clear();
-        for (i, (time, mark)) in times.iter().zip(marks).enumerate() {
-            let chosen = if time > mark { &mut on_time } else { &mut behind };
-            chosen.push(keyed, i);
+        if !stretch.on_time.slots.is_empty() {
+            self.ordered(&stretch.on_time, out)?;
         }
-        self.late(&behind.keyed(keyed), out)?;
-        if !on_time.slots.is_empty() {
-            self.ordered(&on_time.keyed(keyed), out)?;
-        }
-        self.on_time = on_time;
-        self.behind = behind;
         Ok(())
     }
 
@@ -230,8 +220,8 @@ impl Ordered for Pattern {
         self.test(rows);
         match &mut self.executor {
             Executor::Strict(strict) => {
-                strict.rings.grow(slots);
-                strict.rows(rows, keyed.slots, &self.masks, &mut self.found.matches);
+                let keys = (keyed.slots, slots);
+                strict.rows(rows, keys, &self.masks, &mut self.found.matches);
             }
             Executor::Machine(machine) => {
                 machine.store.grow(slots);
@@ -251,10 +241,10 @@ impl Ordered for Pattern {
         let rows = &keyed.rows;
         self.ledger.rows_in += rows.select.len() as u64;
         self.ledger.late += rows.select.len() as u64;
-        if let Some(port) = self.late {
-            let port = &mut out.ports[port];
-            for &row in rows.select {
-                port.builder.push_row_of(rows.records, row as usize, &self.heaped);
+        if let Some(LatePort { port, heaped }) = &self.late {
+            let port = &mut out.ports[*port];
+            for i in 0..rows.select.len() {
+                keyed.put_late(i, heaped, port);
             }
             port.stamp_each(rows.times, rows.marks);
         }

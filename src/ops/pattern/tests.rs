@@ -167,7 +167,7 @@ fn run(
             events[from..end].iter().map(|event| event["ts"].as_i64().expect("ts")).collect();
         let marks: Vec<Time> = times.iter().map(|time| time - 1).collect();
         let part = Rows { records: &batch, select: &select, times: &times, marks: &marks };
-        let keyed = KeyedRows { rows: part, slots: &slots, keys: &keys };
+        let keyed = KeyedRows::new(part, &slots, &keys);
         operator.ordered(&keyed, &mut out).expect("runs");
         if let Some(&time) = times.last() {
             operator.watermark(time, &keys, &mut out).expect("runs");

@@ -90,17 +90,13 @@ impl Sliding {
             (call, Distinct::new(&name, &of, panes, frame.span(), late))
         };
         let distinct: Vec<_> = layout.distinct().into_iter().enumerate().map(set).collect();
-        let columns = input.columns.iter().enumerate();
         let core = Core {
             frame,
             panes: Panes::new("panes", layout.words(), layout.owned()),
             counts: vec![Vec::new(); distinct.len()],
             distinct,
             emitter: Emitter::new(select, true),
-            heaped: columns
-                .filter(|(_, column)| column.data_type.is_heaped())
-                .map(|(i, _)| i)
-                .collect(),
+            heaped: input.heaped(),
             layout,
             ledger: Ledger::default(),
             done: i64::MIN,
@@ -346,9 +342,8 @@ impl Core {
     fn put_late(&mut self, row: usize, rows: &KeyedRows<'_>, out: &mut Outputs) {
         self.ledger.late += 1;
         if let Some(port) = out.ports.get_mut(LATE) {
-            let Rows { records, select, times, marks } = rows.rows;
-            port.builder.push_row_of(records, select[row] as usize, &self.heaped);
-            port.stamp(times[row], marks[row]);
+            rows.put_late(row, &self.heaped, port);
+            port.stamp(rows.rows.times[row], rows.rows.marks[row]);
         }
     }
 

@@ -139,7 +139,7 @@ fn drive(
         KeyTable::hash(&batch, &select, &[2], &types, &mut hashes);
         keys.resolve(&batch, &select, &[2], &hashes, &mut slots).unwrap();
         let records = Rows { records: &batch, select: &select, times: &times, marks: &marks };
-        let keyed = KeyedRows { rows: records, slots: &slots, keys: &keys };
+        let keyed = KeyedRows::new(records, &slots, &keys);
         operator.rows(0, &keyed, &mut out).unwrap();
         let last = rows.last().map(|row| row.id);
         collect(&mut out, Some((last, marks[marks.len() - 1])), &mut drive);

@@ -15,6 +15,7 @@ use crate::ops::output::{Emitted, Outputs};
 use crate::ops::pattern::ast::{AfterMatch, Ast, Contiguity, Inner, Step, Times, Within};
 use crate::ops::pattern::check::{Refusal, check};
 use crate::ops::pattern::strict::Known;
+use crate::ops::pattern::strict::prefixes::Lane;
 use crate::ops::pattern::{Pattern, PatternSpec};
 use crate::ops::{KeyedRows, Ordered, Rows};
 use crate::state::keys::KeyTable;
@@ -158,6 +159,7 @@ pub(crate) fn spec(ast: Ast, texts: &[String], timed_out: Option<usize>) -> Patt
         late: None,
         timed_out,
         known: Known { key: vec![3], event_time: Some(4) },
+        lane: Lane::side_by_side(1).remove(0),
         ast,
     }
 }
@@ -226,16 +228,10 @@ fn run(case: &Json, drive: Drive) -> Answer {
             collect(&mut out, None);
             last = Some(time);
         }
-        let rows = KeyedRows {
-            rows: Rows {
-                records: &batch,
-                select: &[row as u32],
-                times: &[time],
-                marks: &[time - 1],
-            },
-            slots: &[0],
-            keys: &keys,
-        };
+        let select = [row as u32];
+        let (times, marks) = ([time], [time - 1]);
+        let rows = Rows { records: &batch, select: &select, times: &times, marks: &marks };
+        let rows = KeyedRows::new(rows, &[0], &keys);
         operator.ordered(&rows, &mut out).expect("runs");
         collect(&mut out, event["id"].as_i64());
         if drive == Drive::Saved {

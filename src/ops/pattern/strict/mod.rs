@@ -8,6 +8,7 @@
 //! Matches are those of the automaton: no match is ever held, because of two partial matches the
 //! one that began earlier is further on; and a prefix whose time is over can only fail its bound.
 
+pub mod prefixes;
 pub mod rings;
 
 use super::ast::{AfterMatch, Ast, Contiguity, Inner, Step, Within};
@@ -15,10 +16,11 @@ use super::nfa::run::{Event, Tests};
 use super::nfa::store::Layout;
 use super::refs::{NULL, Rows};
 use super::select::Selector;
-use crate::expr::Value;
+use crate::expr::{Comparison, Value};
 use crate::ground::bits;
 use crate::ground::time::Time;
 use crate::ops;
+use prefixes::Lane;
 use rings::{Rings, Shape};
 
 /// Longest pattern that runs here.
@@ -126,6 +128,9 @@ pub struct Strict {
     of_test: Vec<u32>,
     /// How each reference of the test at a position is found.
     bound: Vec<Vec<Bound>>,
+    /// Where the test at a position is but a comparison with a kept value: it, how many rows back
+    /// and which column of the rings.
+    compared: Vec<Option<(Comparison, usize, usize)>>,
     /// Positions without a test.
     open: u32,
     /// Positions whose test reads what was taken.
@@ -135,7 +140,7 @@ pub struct Strict {
 }
 
 impl Strict {
-    /// The executor. `layout` has the columns that tests and select read.
+    /// The executor. `layout` has the columns that tests and select read; prefixes lie in `lane`.
     ///
     /// # Errors
     /// The tests, for the automaton, if the rings would be too large.
@@ -144,6 +149,7 @@ impl Strict {
         tests: Tests,
         layout: &Layout,
         known: &Known,
+        lane: Lane,
     ) -> Result<Strict, Tests> {
         let (mut sources, mut columns, mut heaped) = (Vec::new(), Vec::new(), Vec::new());
         for (&column, &is_heaped) in layout.columns.iter().zip(&layout.heaped) {
@@ -159,7 +165,7 @@ impl Strict {
             sources.push((source, column));
         }
         let is_timed = positions.within.bound().is_some() || known.event_time.is_some();
-        let Some(rings) = Rings::new(positions.len(), columns, heaped, is_timed) else {
+        let Some(rings) = Rings::new(lane, positions.len(), columns, heaped, is_timed) else {
             return Err(tests);
         };
         let (mut of_test, mut open) = (vec![0u32; tests.conditions.len()], 0u32);
@@ -172,20 +178,42 @@ impl Strict {
         let reads =
             |(i, bits): (usize, &u32)| if bits::get(&[tests.dynamic], i) { *bits } else { 0 };
         let dynamic = of_test.iter().enumerate().map(reads).fold(0, |all, bits| all | bits);
-        let bound = (0..positions.len()).map(|k| bind(&positions, k, &tests, &sources)).collect();
+        let bound: Vec<Vec<Bound>> =
+            (0..positions.len()).map(|k| bind(&positions, k, &tests, &sources)).collect();
+        let compare = |(k, bound): (usize, &Vec<Bound>)| {
+            let rest = tests.conditions[positions.test[k]?].rest.as_ref()?;
+            let comparison = rest.as_comparison()?;
+            match bound[comparison.reference] {
+                Bound::Kept(back, i) => Some((comparison, back, i)),
+                _ => None,
+            }
+        };
+        let compared = bound.iter().enumerate().map(compare).collect();
         let fits = Vec::new();
-        Ok(Strict { positions, tests, rings, sources, of_test, bound, open, dynamic, fits })
+        Ok(Strict {
+            positions,
+            tests,
+            rings,
+            sources,
+            of_test,
+            bound,
+            compared,
+            open,
+            dynamic,
+            fits,
+        })
     }
 
     /// Handles rows; `masks` has the rows that meet each test (all rows for a test without a part
-    /// that reads the row alone).
+    /// that reads the row alone). Slots are below `keys`.
     pub fn rows(
         &mut self,
         rows: &ops::Rows<'_>,
-        slots: &[u32],
+        (slots, keys): (&[u32], usize),
         masks: &[Vec<u64>],
         found: &mut Selector,
     ) {
+        self.rings.begin(keys);
         self.fit(rows.select.len(), masks);
         let plain = self.rings.is_plain(rows.records);
         match (plain, self.dynamic != 0) {
@@ -195,6 +223,7 @@ impl Strict {
             (true, false) if self.is_mixed() => self.run_mixed(rows, slots, found),
             (true, false) => self.run::<true, false>(rows, slots, found),
         }
+        self.rings.end();
     }
 
     /// Whether neither nearly all nor nearly no rows fit a position, so that asking is a guess
@@ -292,20 +321,33 @@ impl Strict {
     }
 
     /// Clears the positions whose test fails for the rows before.
+    #[inline(always)]
     fn settle(&self, slot: u32, word: u64, mut next: u32, event: Event<'_>) -> u32 {
         let mut open = next & self.dynamic;
         while open != 0 {
             let k = open.trailing_zeros() as usize;
             open &= open - 1;
-            if !self.test(slot, word, k, event) {
+            let known = self.compare(slot, word, k, event);
+            if !known.unwrap_or_else(|| self.test(slot, word, k, event)) {
                 next &= !(1 << k);
             }
         }
         next
     }
 
-    /// The part of the test at position `k` that reads what was taken.
+    /// The same as [`Strict::test`], where that is easily told.
     #[inline(always)]
+    fn compare(&self, slot: u32, word: u64, k: usize, event: Event<'_>) -> Option<bool> {
+        let (comparison, back, i) = self.compared[k]?;
+        let of = self.rings.value(slot, word, back, i);
+        match event.batch.get(event.row, comparison.column) {
+            Some(value) if !of.null => comparison.holds(value, of.slot),
+            _ => Some(false),
+        }
+    }
+
+    /// The part of the test at position `k` that reads what was taken.
+    #[inline(never)]
     fn test(&self, slot: u32, word: u64, k: usize, event: Event<'_>) -> bool {
         let taken = Taken { strict: self, slot, word, event, at: k, rows: k };
         let test = self.positions.test[k].expect("a dynamic position has a test");

@@ -11,11 +11,13 @@
 //! 2. A word without prefixes is 0.
 //! 3. A line of up to a cache line does not straddle two; a longer one begins with one.
 
+use super::prefixes::{Lane, Taken};
 use crate::expr::Value;
 use crate::ground::batch::RecordBatch;
 use crate::ground::prefetch;
 use crate::ground::slot;
 use crate::ground::time::Time;
+use crate::ground::words::Words;
 use crate::ops::pattern::nfa::run::Event;
 use crate::ops::pattern::reader::Reader;
 use crate::ops::pattern::texts::Texts;
@@ -28,8 +30,6 @@ const LINE: usize = 8;
 /// Where things are in a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Where the first key's line begins in the ring: at a cache line.
-    base: usize,
     /// Words of a key's line, and of one row in it.
     stride: usize,
     row_words: usize,
@@ -52,7 +52,7 @@ impl Shape {
 
     #[inline(always)]
     fn line(self, slot: u32) -> usize {
-        self.base + slot as usize * self.stride
+        slot as usize * self.stride
     }
 
     #[inline(always)]
@@ -63,8 +63,12 @@ impl Shape {
 
 /// See the module's head.
 pub struct Rings {
-    words: Vec<u64>,
-    ring: Vec<u64>,
+    lane: Lane,
+    /// The lane's words between [`Rings::begin`] and [`Rings::end`].
+    words: Taken,
+    ring: Words,
+    /// Slots that there is room for.
+    keys: usize,
     shape: Shape,
     columns: Vec<usize>,
     heaped: Vec<bool>,
@@ -74,8 +78,9 @@ pub struct Rings {
 
 impl Rings {
     /// Rings for patterns of `length` rows that keep `columns`, with the rows' times if
-    /// `is_timed`; `None` if there are more values in a ring than null bits.
+    /// `is_timed`; `None` if there are more values in a ring than null bits. Words lie in `lane`.
     pub fn new(
+        lane: Lane,
         length: usize,
         columns: Vec<usize>,
         heaped: Vec<bool>,
@@ -92,11 +97,12 @@ impl Rings {
         let stride = first + rows * row_words;
         let stride =
             if stride <= LINE { stride.next_power_of_two() } else { stride.next_multiple_of(LINE) };
-        let shape =
-            Shape { base: 0, stride, row_words, first, rows, timed, columns: columns.len() };
+        let shape = Shape { stride, row_words, first, rows, timed, columns: columns.len() };
         Some(Rings {
-            words: Vec::new(),
-            ring: Vec::new(),
+            lane,
+            words: Taken::none(),
+            keys: 0,
+            ring: Words::zeroed(0),
             shape,
             has_texts: heaped.contains(&true),
             columns,
@@ -105,7 +111,7 @@ impl Rings {
         })
     }
 
-    /// Where things are. It changes when the rings grow.
+    /// Where things are.
     pub fn shape(&self) -> Shape {
         self.shape
     }
@@ -117,27 +123,24 @@ impl Rings {
         short && !batch.has_nulls()
     }
 
-    /// Makes room for slots below `keys`.
-    pub fn grow(&mut self, keys: usize) {
-        if keys > self.words.len() {
-            let room = keys.next_power_of_two().max(1024);
-            self.words.resize(room, 0);
-            prefetch::huge(&mut self.words);
-            let stride = self.shape.stride;
-            let mut ring = vec![0; room * stride + LINE];
-            prefetch::huge(&mut ring);
-            let base = ring.as_ptr().align_offset(LINE * 8).min(LINE);
-            let old = &self.ring[self.shape.base..];
-            let old = &old[..old.len() / stride * stride];
-            ring[base..base + old.len()].copy_from_slice(old);
-            (self.ring, self.shape.base) = (ring, base);
+    /// Must be called before rows of keys in slots below `keys`: makes room for them.
+    pub fn begin(&mut self, keys: usize) {
+        if keys > self.keys {
+            self.keys = keys.next_power_of_two().max(1024);
+            self.ring = self.ring.grown(self.keys * self.shape.stride);
         }
+        self.words = self.lane.take(self.keys);
+    }
+
+    /// Must be called after the rows.
+    pub fn end(&mut self) {
+        self.lane.put_back(std::mem::replace(&mut self.words, Taken::none()));
     }
 
     /// Asks for a key's word, and its line, ahead of their use.
     #[inline(always)]
     pub fn prefetch(&self, slot: u32, with_line: bool) {
-        prefetch::read(&self.words, slot as usize);
+        self.words.prefetch(slot);
         if with_line {
             let at = self.shape.line(slot);
             prefetch::read(&self.ring, at);
@@ -150,13 +153,13 @@ impl Rings {
     /// A key's word.
     #[inline(always)]
     pub fn word(&self, slot: u32) -> u64 {
-        self.words[slot as usize]
+        self.words.get(slot)
     }
 
     /// Ends a key's prefixes.
     #[inline(always)]
     pub fn forget(&mut self, slot: u32) {
-        self.words[slot as usize] = 0;
+        self.words.set(slot, 0);
     }
 
     /// Where the row `back` rows ago begins, and its place in the ring.
@@ -242,7 +245,7 @@ impl Rings {
         } else {
             word |= nulls << shape.rows;
         }
-        self.words[slot as usize] = if live == 0 { 0 } else { word };
+        self.words.set(slot, if live == 0 { 0 } else { word });
     }
 
     /// Keeps values of which some may be NULL or long; the null bits of the row.
@@ -284,7 +287,7 @@ impl Rings {
 /// ```
 impl Handle for Rings {
     fn save(&self, slot: u32, out: &mut Vec<u8>) {
-        let word = self.words.get(slot as usize).copied().unwrap_or(0);
+        let word = self.lane.word(slot);
         let live = self.shape.live(word);
         if live == 0 {
             return;
@@ -315,18 +318,22 @@ impl Handle for Rings {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.grow(slot as usize + 1);
-        self.read(slot, bytes).ok_or_else(|| LoadError {
+        self.begin(slot as usize + 1);
+        let read = self.read(slot, bytes);
+        self.end();
+        read.ok_or_else(|| LoadError {
             handle: "prefixes".into(),
             reason: "the bytes are not what this version writes".into(),
         })
     }
 
     fn clear(&mut self, slot: u32) {
-        if slot as usize >= self.words.len() {
+        if slot as usize >= self.keys {
             return;
         }
+        self.begin(0);
         self.forget(slot);
+        self.end();
         // Only texts hold memory; the rest is written over.
         let columns = if self.has_texts { self.columns.len() } else { 0 };
         for place in 0..self.shape.rows {
@@ -337,7 +344,7 @@ impl Handle for Rings {
     }
 
     fn memory_bytes(&self) -> usize {
-        (self.words.capacity() + self.ring.capacity()) * 8 + self.texts.bytes()
+        self.lane.memory_bytes() + self.ring.len() * 8 + self.texts.bytes()
     }
 }
 
