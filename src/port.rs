@@ -112,6 +112,12 @@ pub trait Source: Send {
 
     /// Whether the source ends by itself, so that its order is fixed and can be waited for.
     fn is_bounded(&self) -> bool;
+
+    /// Whether blocks come when something happens outside, so that how long they take means
+    /// something; a bounded source that is read as fast as possible is not live.
+    fn is_live(&self) -> bool {
+        !self.is_bounded()
+    }
 }
 
 /// The writing side of a connector, one for each shard. It takes encoded rows; only what was

@@ -36,6 +36,30 @@ fn fraud_finds_every_kind_and_the_ledger_balances() {
 }
 
 #[test]
+fn a_paced_run_tells_how_long_rows_took_and_one_at_full_speed_does_not() {
+    let paced = ["--set", "sources.transactions.rows_per_second=40000"];
+    for (cores, pace) in [("1", &paced[..]), ("2", &paced[..]), ("2", &[])] {
+        let case = Case::new("");
+        let cores = format!("engine.cores={cores}");
+        let mut args = vec!["--set", &cores, "--set", "sources.transactions.rows=8000"];
+        args.extend(pace);
+        run(&case, "fraud", &args, &[]);
+        let report = case.report();
+        assert!(report["sinks"]["scores"]["rows"].as_u64() > Some(0), "rows were put out");
+        let latency = &report["latency_ms"];
+        if pace.is_empty() {
+            assert!(latency.is_null(), "{latency}");
+            continue;
+        }
+        let [p50, p99, p999, max] =
+            ["p50", "p99", "p999", "max"].map(|name| latency[name].as_f64().expect("a figure"));
+        assert!(0.0 < p50 && p50 <= p99 && p99 <= p999 && p999 <= max, "{latency}");
+        let elapsed_ms = report["elapsed_s"].as_f64().expect("a figure") * 1000.0;
+        assert!(max <= elapsed_ms, "{latency}, the run took {elapsed_ms} ms");
+    }
+}
+
+#[test]
 fn handbook_prints_how_good_its_rule_is() {
     let Some(data) = shared("data/transactions_handbook.jsonl.zst") else { return };
     let case = Case::new("");

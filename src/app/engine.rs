@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::arguments::Restore;
 use super::connect::Connectors;
-use super::report::{Counts, SinkCount, SourceCount, TransformCount};
+use super::report::{Counts, Latency, SinkCount, SourceCount, TransformCount};
 use super::{FAILED, WRONG, eprint};
 use crate::flow;
 use crate::flow::gauge::Gauges;
@@ -85,6 +85,12 @@ impl Live {
             sinks: of(&self.sinks, sinks).into_iter().map(sink).collect(),
             watermark: (watermark != NEVER).then_some(watermark),
             busy_s: gauges.busy_ns() as f64 / 1e9,
+            latency_ms: gauges.latency().map(|ms| Latency {
+                p50: ms.p50,
+                p99: ms.p99,
+                p999: ms.p999,
+                max: ms.max,
+            }),
             first_row_ms: gauges.first_row_ns().map(|ns| ns as f64 / 1e6),
             ..Counts::default()
         }

@@ -18,6 +18,7 @@ use super::RunError;
 use super::gauge::Gauge;
 use super::graph::ShardGraph;
 use super::host::Host;
+use super::latency::Arrival;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::key;
 use crate::ground::limits::BATCH_HEAP_BYTES;
@@ -31,25 +32,27 @@ use crate::state::keys::KeyTable;
 pub struct Parcel {
     pub input: usize,
     pub records: Arc<RecordBatch>,
-    /// The row of `records` that the first entries below belong to; the others follow it.
-    pub first: usize,
+    /// Rows of `records` that are meant; the entries below go with them.
+    pub select: Vec<u32>,
     pub times: Vec<Time>,
     /// Watermark before each row, as far as the producer's block tells.
     pub marks: Vec<Time>,
     /// Hash of each row's key.
     pub hashes: Vec<u64>,
+    pub arrival: Arrival,
 }
 
 impl Parcel {
-    /// Some of the rows; `range` counts from the parcel's first.
+    /// Some of the rows meant.
     pub fn part(&self, range: Range<usize>) -> Parcel {
         Parcel {
             input: self.input,
             records: self.records.clone(),
-            first: self.first + range.start,
+            select: self.select[range.clone()].to_vec(),
             times: self.times[range.clone()].to_vec(),
             marks: self.marks[range.clone()].to_vec(),
             hashes: self.hashes[range].to_vec(),
+            arrival: self.arrival,
         }
     }
 }
@@ -60,6 +63,7 @@ pub enum Message {
     /// The block's rows have all been sent. `mark` is the watermark at its end, as far as the block
     /// tells; `idle` says that the producer has been without rows for so long that nobody waits.
     BlockEnd {
+        arrival: Arrival,
         mark: Time,
         idle: bool,
     },
@@ -69,6 +73,9 @@ pub enum Message {
         finished: bool,
     },
 }
+
+/// A batch is shared if at least one of so many of its rows is meant.
+const SHARED_PART: usize = 4;
 
 /// Columns of a stage's input that the exchange looks at.
 #[derive(Clone)]
@@ -83,6 +90,8 @@ struct Lane {
     /// The input whose rows are in the builder.
     input: usize,
     builders: Vec<BatchBuilder>,
+    /// Rows of a shared batch; those in a builder follow one another.
+    select: Vec<u32>,
     times: Vec<Time>,
     marks: Vec<Time>,
     hashes: Vec<u64>,
@@ -102,6 +111,8 @@ pub struct Exchange {
     lanes: Vec<Lane>,
     staged: Vec<(usize, Message)>,
     batch_rows: usize,
+    /// When the rows that come next arrived.
+    pub arrival: Arrival,
 }
 
 impl Exchange {
@@ -114,6 +125,7 @@ impl Exchange {
             lanes: Vec::new(),
             staged: Vec::new(),
             batch_rows: 0,
+            arrival: None,
         }
     }
 
@@ -144,12 +156,13 @@ impl Exchange {
         let lane = |_| Lane {
             input: 0,
             builders: inputs.iter().map(|input| BatchBuilder::new(input.width, 0)).collect(),
+            select: Vec::new(),
             times: Vec::new(),
             marks: Vec::new(),
             hashes: Vec::new(),
         };
         let lanes = (0..lanes).map(lane).collect();
-        Exchange { stage, way, inputs, lanes, staged: Vec::new(), batch_rows }
+        Exchange { stage, way, inputs, lanes, staged: Vec::new(), batch_rows, arrival: None }
     }
 
     /// Whether rows go to the stage by a call.
@@ -162,8 +175,17 @@ impl Exchange {
         self.stage
     }
 
-    /// Deals rows to the shards' lanes; full lanes are staged for sending.
-    pub fn partition(&mut self, input: usize, rows: &Rows<'_>) {
+    /// Deals rows to the shards' lanes; full lanes are staged for sending. `shared` is the rows'
+    /// batch, if somebody will keep it: then it goes to the shards as it is, unless so few of its
+    /// rows are meant that it is not worth its memory.
+    pub fn partition(&mut self, input: usize, rows: &Rows<'_>, shared: Option<&Arc<RecordBatch>>) {
+        if let (Way::ByKey { types, hashes }, Some(records)) = (&mut self.way, shared)
+            && rows.select.len() * SHARED_PART >= records.rows()
+        {
+            let columns = &self.inputs[input].key_columns;
+            KeyTable::hash(rows.records, rows.select, columns, types, hashes);
+            return self.share(input, rows, records);
+        }
         let about = &self.inputs[input];
         match &mut self.way {
             Way::Direct => unreachable!("rows of a direct exchange go to the stage"),
@@ -172,7 +194,7 @@ impl Exchange {
                     let to = &mut self.lanes[0];
                     to.push(about, rows, i, row as usize, 0);
                     if to.is_full(input, self.batch_rows) {
-                        to.stage(0, &mut self.staged);
+                        to.stage(0, self.arrival, &mut self.staged);
                     }
                 }
             }
@@ -185,22 +207,44 @@ impl Exchange {
                     let shard = key::shard_of(key::group(hash), shards);
                     let to = &mut self.lanes[shard];
                     if to.input != input {
-                        to.stage(shard, &mut self.staged);
+                        to.stage(shard, self.arrival, &mut self.staged);
                         to.input = input;
                     }
                     to.push(about, rows, i, row as usize, hash);
                     if to.is_full(input, self.batch_rows) {
-                        to.stage(shard, &mut self.staged);
+                        to.stage(shard, self.arrival, &mut self.staged);
                     }
                 }
             }
         }
     }
 
+    /// Deals rows without copying any; the keys' hashes are known.
+    fn share(&mut self, input: usize, rows: &Rows<'_>, records: &Arc<RecordBatch>) {
+        let Way::ByKey { hashes, .. } = &self.way else { return };
+        let shards = self.lanes.len();
+        for (shard, lane) in self.lanes.iter_mut().enumerate() {
+            // What was copied before comes before.
+            lane.stage(shard, self.arrival, &mut self.staged);
+            lane.input = input;
+            lane.reserve(rows.select.len());
+        }
+        for (i, &hash) in hashes.iter().enumerate() {
+            let lane = &mut self.lanes[key::shard_of(key::group(hash), shards)];
+            lane.select.push(rows.select[i]);
+            lane.times.push(rows.times[i]);
+            lane.marks.push(rows.marks[i]);
+            lane.hashes.push(hash);
+        }
+        for (shard, lane) in self.lanes.iter_mut().enumerate() {
+            lane.send(shard, records.clone(), self.arrival, &mut self.staged);
+        }
+    }
+
     /// Stages what the lanes hold and the block's end.
     fn end_block(&mut self) {
         for (shard, lane) in self.lanes.iter_mut().enumerate() {
-            lane.stage(shard, &mut self.staged);
+            lane.stage(shard, self.arrival, &mut self.staged);
         }
     }
 }
@@ -219,17 +263,41 @@ impl Lane {
         builder.rows() >= batch_rows || builder.heap.len() > BATCH_HEAP_BYTES
     }
 
-    fn stage(&mut self, shard: usize, staged: &mut Vec<(usize, Message)>) {
+    fn stage(&mut self, shard: usize, arrival: Arrival, staged: &mut Vec<(usize, Message)>) {
+        if self.times.is_empty() {
+            return;
+        }
+        let records = Arc::new(self.builders[self.input].finish());
+        self.select.extend(0..self.times.len() as u32);
+        self.send(shard, records, arrival, staged);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.select.reserve(rows);
+        self.times.reserve(rows);
+        self.marks.reserve(rows);
+        self.hashes.reserve(rows);
+    }
+
+    /// Stages the rows of a batch that the lane names.
+    fn send(
+        &mut self,
+        shard: usize,
+        records: Arc<RecordBatch>,
+        arrival: Arrival,
+        staged: &mut Vec<(usize, Message)>,
+    ) {
         if self.times.is_empty() {
             return;
         }
         let parcel = Parcel {
             input: self.input,
-            records: Arc::new(self.builders[self.input].finish()),
-            first: 0,
+            records,
+            select: std::mem::take(&mut self.select),
             times: std::mem::take(&mut self.times),
             marks: std::mem::take(&mut self.marks),
             hashes: std::mem::take(&mut self.hashes),
+            arrival,
         };
         staged.push((shard, Message::Rows(parcel)));
     }
@@ -293,11 +361,13 @@ impl Outgoing {
     ///
     /// # Errors
     /// [`Ended::Aborted`] if a receiver is gone.
+    #[allow(clippy::too_many_arguments, reason = "what a block's end says")]
     pub async fn end_block<H: Host>(
         &mut self,
         graph: &RefCell<ShardGraph>,
         host: &H,
         component: usize,
+        arrival: Arrival,
         mark: Time,
         idle: bool,
     ) -> Result<(), Ended> {
@@ -307,7 +377,7 @@ impl Outgoing {
         self.send_staged(graph, host, component).await?;
         for (_, senders) in &mut self.exchanges {
             for sender in senders {
-                let message = Message::BlockEnd { mark, idle };
+                let message = Message::BlockEnd { arrival, mark, idle };
                 send(sender, message, host, graph, component).await?;
             }
         }
@@ -334,7 +404,9 @@ impl Outgoing {
 fn copy_of(message: &Message) -> Message {
     match message {
         Message::Rows(parcel) => Message::Rows(parcel.part(0..parcel.times.len())),
-        Message::BlockEnd { mark, idle } => Message::BlockEnd { mark: *mark, idle: *idle },
+        Message::BlockEnd { arrival, mark, idle } => {
+            Message::BlockEnd { arrival: *arrival, mark: *mark, idle: *idle }
+        }
         Message::End { finished } => Message::End { finished: *finished },
     }
 }

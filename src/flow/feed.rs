@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use super::exchange::{Ended, Message, Parcel};
+use super::latency::Arrival;
 use crate::ground::ring::Receiver;
 use crate::ground::time::{END, NEVER, Time};
 
@@ -24,7 +25,7 @@ pub enum Step {
     /// Rows, in order.
     Rows(Parcel),
     /// The block is over.
-    BlockEnd,
+    BlockEnd { arrival: Arrival },
     /// The feed is over.
     Done,
 }
@@ -80,10 +81,10 @@ impl Feed {
                 self.rows_in_block = true;
                 Ok(Step::Rows(parcel))
             }
-            Message::BlockEnd { mark, idle } => {
+            Message::BlockEnd { arrival, mark, idle } => {
                 self.turn = (self.turn + 1) % self.receivers.len();
                 self.end_block(mark, idle);
-                Ok(Step::BlockEnd)
+                Ok(Step::BlockEnd { arrival })
             }
             Message::End { finished } => Ok(self.end(finished)),
         }
@@ -94,13 +95,15 @@ impl Feed {
             return Ok(step);
         }
         let mut parcels: Vec<Vec<Parcel>> = Vec::new();
-        let (mut mark, mut idle, mut ended) = (END, true, None);
+        let (mut mark, mut idle, mut ended, mut latest) = (END, true, None, None);
         for receiver in &mut self.receivers {
             let mut own = Vec::new();
             loop {
                 match receiver.receive().await.ok_or(Ended::Aborted)? {
                     Message::Rows(parcel) => own.push(parcel),
-                    Message::BlockEnd { mark: reached, idle: quiet } => {
+                    Message::BlockEnd { arrival, mark: reached, idle: quiet } => {
+                        // What all shards together put out waits for the last of them.
+                        latest = latest.max(arrival);
                         mark = mark.min(reached);
                         idle &= quiet;
                         break;
@@ -119,7 +122,7 @@ impl Feed {
         self.rows_in_block = parcels.iter().any(|own| !own.is_empty());
         merge_by_mark(parcels, &mut self.merged);
         self.end_block(mark, idle);
-        self.merged.push_back(Step::BlockEnd);
+        self.merged.push_back(Step::BlockEnd { arrival: latest });
         Ok(self.merged.pop_front().expect("a block end was just put there"))
     }
 
@@ -264,10 +267,11 @@ mod tests {
         Parcel {
             input: 0,
             records: Arc::new(builder.finish()),
-            first: 0,
+            select: (0..marks.len() as u32).collect(),
             times: marks.to_vec(),
             marks: marks.to_vec(),
             hashes: vec![0; marks.len()],
+            arrival: None,
         }
     }
 
@@ -306,7 +310,7 @@ mod tests {
             for step in steps {
                 let Step::Rows(parcel) = step else { panic!("rows only") };
                 for (i, &mark) in parcel.marks.iter().enumerate() {
-                    got.push((mark, parcel.records.row(parcel.first + i)[0]));
+                    got.push((mark, parcel.records.row(parcel.select[i] as usize)[0]));
                 }
             }
             let expected: Vec<_> = expected.into_iter().map(|row| (row.0, row.3)).collect();

@@ -1,8 +1,10 @@
 //! What a run counts while it goes on: one cell per component and shard, written by its shard
 //! only, read by whoever reports.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use super::latency::{Latency, Quantiles};
 use crate::ground::time::{NEVER, Time};
 
 /// A counter with one writer: no read-modify-write, no lock.
@@ -57,6 +59,8 @@ pub struct Gauges {
     cells: Vec<Gauge>,
     /// Watermark of the run's first keyed stage on shard 0, ms; for the progress line.
     watermark: AtomicI64,
+    /// Of the shards that have ended.
+    latency: Mutex<Latency>,
     first_row_ns: AtomicU64,
     last_row_ns: AtomicU64,
 }
@@ -69,6 +73,7 @@ impl Gauges {
             shards,
             cells,
             watermark: AtomicI64::new(NEVER),
+            latency: Mutex::default(),
             first_row_ns: AtomicU64::new(u64::MAX),
             last_row_ns: AtomicU64::new(0),
         }
@@ -100,6 +105,16 @@ impl Gauges {
     pub fn busy_ns(&self) -> u64 {
         let first = self.first_row_ns().unwrap_or(0);
         self.last_row_ns.load(Ordering::Relaxed).saturating_sub(first)
+    }
+
+    /// Adds the latencies of a shard that has ended.
+    pub fn add_latency(&self, latency: &Latency) {
+        self.latency.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(latency);
+    }
+
+    /// Latencies of the shards that have ended, if there were any.
+    pub fn latency(&self) -> Option<Quantiles> {
+        self.latency.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).quantiles()
     }
 
     /// Says how far event time has come.

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use super::RunError;
 use super::exchange::Exchange;
 use super::gauge::{Gauge, Gauges};
+use super::latency::{Arrival, Latency};
 use super::stage::Stage;
+use crate::ground::batch::RecordBatch;
 use crate::ground::time::Time;
 use crate::ops::output::{Emitted, Outputs};
 use crate::ops::selection::{Selection, Sieve};
@@ -159,6 +161,14 @@ pub struct ShardGraph {
     pub exchanges: Vec<Exchange>,
     pub stages: Vec<Stage>,
     pub sinks: Vec<SinkNode>,
+    /// When the block that is worked off arrived; to be set by whoever pushes, after every wait.
+    pub arrival: Arrival,
+    pub latency: Latency,
+    /// The shard's clock, nanoseconds.
+    pub ticks_ns: Rc<dyn Fn() -> u64>,
+    /// The batch that is pushed, where rings may keep it for a while. Pushes nest: whoever uses it
+    /// looks whether it is the one.
+    pub shared: Option<Arc<RecordBatch>>,
     /// Places of rows in a batch, all of them.
     pub all: Rc<[u32]>,
 }
@@ -235,11 +245,13 @@ impl ShardGraph {
 
     fn push_emitted(&mut self, targets: &[Target], emitted: &[Emitted]) -> Result<(), RunError> {
         for batch in emitted {
+            self.shared = Some(batch.records.clone());
             let all = self.all_rows(batch.records.rows());
             let select = &all[..batch.records.rows()];
             let (records, times, marks) = (&batch.records, &batch.times[..], &batch.marks[..]);
             self.push(targets, &Rows { records, select, times, marks })?;
         }
+        self.shared = None;
         Ok(())
     }
 
@@ -252,6 +264,10 @@ impl ShardGraph {
     }
 
     fn encode(&mut self, at: usize, input: usize, rows: &Rows<'_>) -> Result<(), RunError> {
+        if let Some(arrival) = self.arrival {
+            let took = (self.ticks_ns)().saturating_sub(arrival);
+            self.latency.record(took, rows.select.len() as u64);
+        }
         let node = &mut self.sinks[at];
         node.encoders[input].encode(rows.records, rows.select, &mut node.buffer);
         self.gauges.of(node.component, self.shard).rows_in.add(rows.select.len() as u64);
@@ -296,7 +312,9 @@ impl ShardGraph {
         if self.exchanges[at].is_direct() {
             return self.stage_rows(self.exchanges[at].stage(), input, rows, None);
         }
-        self.exchanges[at].partition(input, rows);
+        self.exchanges[at].arrival = self.arrival;
+        let shared = self.shared.as_ref().filter(|shared| std::ptr::eq(&***shared, rows.records));
+        self.exchanges[at].partition(input, rows, shared);
         Ok(())
     }
 

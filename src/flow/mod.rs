@@ -16,6 +16,7 @@ pub mod gauge;
 pub mod graph;
 pub mod host;
 pub mod host_uring;
+pub mod latency;
 pub mod reader;
 pub mod run;
 pub mod shard;

@@ -8,12 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::RunError;
+use super::latency::Arrival;
 use crate::ground::ring::{Receiver, Sender};
 use crate::port::{Block, Next, Source, Text};
 
 /// What a reader deals to a shard.
 pub enum Dealt {
-    Block(Block),
+    Block {
+        block: Block,
+        arrival: Arrival,
+    },
     /// Nothing came for a while; `idle` once it was as long as the source's `idle_after`.
     Nothing {
         idle: bool,
@@ -32,6 +36,8 @@ pub struct Reader {
     pub wait_ms: u64,
     /// Without rows for so long the source holds no watermark back, ms.
     pub idle_after_ms: Option<u64>,
+    /// The clock, nanoseconds, for when a live source's blocks come; none where that means nothing.
+    pub ticks_ns: Option<Box<dyn Fn() -> u64 + Send>>,
 }
 
 impl Reader {
@@ -61,7 +67,7 @@ impl Reader {
             let dealt = match next.map_err(|error| RunError::of(&self.name, error))? {
                 Next::Block(block) => {
                     quiet_ms = 0;
-                    Dealt::Block(block)
+                    Dealt::Block { block, arrival: self.ticks_ns.as_ref().map(|ticks| ticks()) }
                 }
                 Next::Idle => {
                     quiet_ms += self.wait_ms;

@@ -186,7 +186,11 @@ impl RunPlan {
         let Laid { readers, shards, about, build } = self.lay();
         let sinks: Mutex<Vec<SinkNode>> = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            for LaidReader { reader, to_shards, from_shards } in readers {
+            for LaidReader { mut reader, to_shards, from_shards } in readers {
+                if reader.source.is_live() {
+                    let ticks = move || started.elapsed().as_nanos() as u64;
+                    reader.ticks_ns = Some(Box::new(ticks));
+                }
                 let name = format!("read {}", reader.name);
                 let run = move || {
                     let read = reader.run(to_shards, from_shards, &supervisor.stop);

@@ -2,6 +2,7 @@
 //! It calls decode, exchange, feed and stage, and contains none of them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use super::exchange::{Ended, Message, Outgoing};
 use super::feed::{Feed, Producer, Step, choose, combined};
 use super::graph::{ShardGraph, SinkNode, Target};
 use super::host::Host;
+use super::latency;
 use super::reader::Dealt;
 use super::run::{ExchangeAbout, Supervisor};
 use super::source::SourceTask;
@@ -82,6 +84,8 @@ pub async fn run_shard<H: Host>(
     supervisor: Arc<Supervisor>,
 ) -> Option<Vec<SinkNode>> {
     let mut graph = graph;
+    let clock = host.clone();
+    graph.ticks_ns = Rc::new(move || clock.ticks_ns());
     let sources = std::mem::take(&mut graph.sources);
     let waited = sources.iter().filter(|source| source.waited_for).count();
     let tables = about.iter().filter(|exchange| exchange.table.is_some()).count();
@@ -114,6 +118,7 @@ pub async fn run_shard<H: Host>(
             outgoing,
             direct,
             gate: gate.clone(),
+            lent: VecDeque::new(),
         };
         watch(&host, &supervisor, Arrival(done.clone()), async move {
             let ended = task.run().await;
@@ -164,6 +169,10 @@ pub async fn run_shard<H: Host>(
         supervisor.fail(error);
         return None;
     }
+    {
+        let graph = graph.borrow();
+        graph.gauges.add_latency(&graph.latency);
+    }
     let sinks = std::mem::take(&mut graph.borrow_mut().sinks);
     Some(sinks)
 }
@@ -203,17 +212,15 @@ async fn fill_table(
     loop {
         match feed.next().await? {
             Step::Rows(parcel) => {
-                let end = parcel.first + parcel.times.len();
-                let select: Vec<u32> = (parcel.first as u32..end as u32).collect();
                 let rows = Rows {
                     records: &parcel.records,
-                    select: &select,
+                    select: &parcel.select,
                     times: &parcel.times,
                     marks: &parcel.marks,
                 };
                 graph.borrow_mut().push(&[Target::Node { node, input: 1 }], &rows)?;
             }
-            Step::BlockEnd => {}
+            Step::BlockEnd { .. } => {}
             Step::Done => return Ok(()),
         }
     }
@@ -238,7 +245,7 @@ impl<H: Host> StageTask<H> {
         debug_assert!(direct.is_empty(), "a stage with rings has rings behind");
         let mut finished = true;
         while let Some(at) = choose(&mut self.feeds) {
-            self.block(at, component).await?;
+            let arrival = self.block(at, component).await?;
             if let Some(whole) = self.feeds[at].done {
                 finished &= whole;
             }
@@ -246,6 +253,7 @@ impl<H: Host> StageTask<H> {
             let idle = self.feeds.iter().all(|feed| feed.idle && feed.done.is_none());
             {
                 let mut graph = self.graph.borrow_mut();
+                graph.arrival = arrival;
                 graph.stage_watermark(self.stage, mark)?;
                 if self.stage == 0 && graph.shard == 0 {
                     graph.gauges.set_watermark(mark);
@@ -255,7 +263,9 @@ impl<H: Host> StageTask<H> {
                 }
                 graph.flush_prompt_sinks()?;
             }
-            self.outgoing.end_block(&self.graph, &self.host, component, mark, idle).await?;
+            self.outgoing
+                .end_block(&self.graph, &self.host, component, arrival, mark, idle)
+                .await?;
             self.host.yield_now().await;
         }
         self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
@@ -263,8 +273,8 @@ impl<H: Host> StageTask<H> {
         Ok(())
     }
 
-    /// Takes one block of a feed.
-    async fn block(&mut self, at: usize, component: usize) -> Result<(), Ended> {
+    /// Takes one block of a feed; when it arrived.
+    async fn block(&mut self, at: usize, component: usize) -> Result<latency::Arrival, Ended> {
         let bound = {
             let others = self
                 .feeds
@@ -274,22 +284,26 @@ impl<H: Host> StageTask<H> {
             others.map(|(_, feed)| feed.carry).min()
         };
         let mut marks: Vec<Time> = Vec::new();
-        let mut select: Vec<u32> = Vec::new();
         loop {
             let step = self.feeds[at].next().await?;
             let carry = self.feeds[at].carry;
-            let Step::Rows(parcel) = step else { return Ok(()) };
+            let parcel = match step {
+                Step::Rows(parcel) => parcel,
+                Step::BlockEnd { arrival } => return Ok(arrival),
+                Step::Done => return Ok(None),
+            };
             marks.clear();
             let bound = bound.unwrap_or(Time::MAX);
             let floor = self.graph.borrow().stages[self.stage].reached();
             marks.extend(parcel.marks.iter().map(|&m| m.max(carry).min(bound).max(floor)));
-            select.clear();
-            let end = parcel.first + parcel.times.len();
-            select.extend(parcel.first as u32..end as u32);
             let (records, times) = (&*parcel.records, &parcel.times[..]);
-            let rows = Rows { records, select: &select, times, marks: &marks };
+            let rows = Rows { records, select: &parcel.select, times, marks: &marks };
             let hashes = Some(&parcel.hashes[..]);
-            self.graph.borrow_mut().stage_rows(self.stage, parcel.input, &rows, hashes)?;
+            {
+                let mut graph = self.graph.borrow_mut();
+                graph.arrival = parcel.arrival;
+                graph.stage_rows(self.stage, parcel.input, &rows, hashes)?;
+            }
             self.outgoing.send_staged(&self.graph, &self.host, component).await?;
         }
     }

@@ -1,12 +1,15 @@
 //! A source's task on one shard: blocks in, decoded batches with their times and marks out.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::RunError;
 use super::exchange::{Ended, Outgoing};
 use super::graph::{EmitWatermark, EventTime, ShardGraph, SourceNode, Target};
 use super::host::Host;
+use super::latency::Arrival;
 use super::reader::Dealt;
 use super::shard::Gate;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
@@ -32,6 +35,8 @@ pub struct SourceTask<H> {
     pub direct: Vec<usize>,
     /// Open while tables are being read.
     pub gate: Rc<Gate>,
+    /// Batches that were pushed and may still be read, in order. Rings bound them.
+    pub lent: VecDeque<Arc<RecordBatch>>,
 }
 
 /// Times, marks and the like of the batch under way; kept for their memory.
@@ -70,12 +75,13 @@ impl<H: Host> SourceTask<H> {
                 // Marks are the block's own: what came before it is added where it is merged.
                 clock = Clocked { max: NEVER, emitted: NEVER, ..clock };
             }
-            let mut idle_now = false;
+            let (mut idle_now, mut arrival) = (false, None);
             match dealt {
-                Dealt::Block(block) => {
+                Dealt::Block { block, arrival: came } => {
+                    arrival = came;
                     self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
                     self.node.decode.start(block);
-                    while self.batch(&mut clock, &mut scratch, &mut rejected)? {
+                    while self.batch(arrival, &mut clock, &mut scratch, &mut rejected)? {
                         let component = self.node.component;
                         self.outgoing.send_staged(&self.graph, &self.host, component).await?;
                     }
@@ -91,9 +97,15 @@ impl<H: Host> SourceTask<H> {
                 Dealt::End { finished } => return self.end(&clock, finished).await,
             }
             let mark = self.mark(&mut clock);
-            self.graph.borrow_mut().advance(&self.direct, mark)?;
+            {
+                let mut graph = self.graph.borrow_mut();
+                graph.arrival = arrival;
+                graph.advance(&self.direct, mark)?;
+            }
             let component = self.node.component;
-            self.outgoing.end_block(&self.graph, &self.host, component, mark, idle_now).await?;
+            self.outgoing
+                .end_block(&self.graph, &self.host, component, arrival, mark, idle_now)
+                .await?;
             self.graph.borrow_mut().flush_prompt_sinks()?;
             self.host.yield_now().await;
         }
@@ -125,16 +137,18 @@ impl<H: Host> SourceTask<H> {
     /// Decodes and pushes one batch; false at the block's end.
     fn batch(
         &mut self,
+        arrival: Arrival,
         clock: &mut Clocked,
         scratch: &mut Scratch,
         rejected: &mut BatchBuilder,
     ) -> Result<bool, RunError> {
         let (rows_max, shard) = {
-            let graph = self.graph.borrow();
+            let mut graph = self.graph.borrow_mut();
+            graph.arrival = arrival;
             (graph.batch_rows, graph.shard)
         };
         let next = self.node.decode.next(rows_max, rejected);
-        let next = next.map_err(|error| RunError::of(&self.node.name, error))?;
+        let next = next.map_err(|error| RunError::of(&self.node.name, error))?.map(Arc::new);
         let gauges = self.graph.borrow().gauges.clone();
         let gauge = gauges.of(self.node.component, shard);
         if let Some(batch) = &next {
@@ -147,7 +161,9 @@ impl<H: Host> SourceTask<H> {
                 let (select, times, marks) = (&scratch.select, &scratch.times, &scratch.marks);
                 let rows = Rows { records: batch, select, times, marks };
                 let mut graph = self.graph.borrow_mut();
+                graph.shared = (!self.outgoing.exchanges.is_empty()).then(|| batch.clone());
                 graph.push(&self.node.targets, &rows)?;
+                graph.shared = None;
                 if !self.direct.is_empty() {
                     drop(graph);
                     let mark = self.mark(clock);
@@ -163,8 +179,11 @@ impl<H: Host> SourceTask<H> {
             self.push_rejected(&batch, clock.emitted)?;
         }
         let more = next.is_some();
-        if let Some(batch) = next {
-            self.node.decode.recycle(batch);
+        self.lent.extend(next);
+        // What no shard reads any more is filled again.
+        while self.lent.front().is_some_and(|batch| Arc::strong_count(batch) == 1) {
+            let batch = self.lent.pop_front().and_then(|batch| Arc::try_unwrap(batch).ok());
+            batch.into_iter().for_each(|batch| self.node.decode.recycle(batch));
         }
         Ok(more)
     }

@@ -18,7 +18,7 @@ use crate::ops::{Ledger, OpError, Rows, Stateless};
 use crate::state::keys::{KeyTable, NO_SLOT};
 
 /// Rows by which a table row is asked for before it is copied.
-const AHEAD: usize = 16;
+const AHEAD: usize = 48;
 /// Bytes of replaced long texts that are worth a compaction.
 const HEAP_WASTE: usize = 1 << 20;
 

@@ -1,5 +1,8 @@
 //! Where operators put rows: one buffer for each named output, cut into batches.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::limits::BATCH_HEAP_BYTES;
 use crate::ground::time::Time;
@@ -7,7 +10,8 @@ use crate::ground::time::Time;
 /// Rows that left an operator, with what is known of each.
 #[derive(Debug)]
 pub struct Emitted {
-    pub records: RecordBatch,
+    /// Whoever reads it may keep it for a while.
+    pub records: Arc<RecordBatch>,
     /// Event time of each row, ms.
     pub times: Vec<Time>,
     /// Watermark in force when each row was put out, ms; never falls.
@@ -21,8 +25,8 @@ pub struct Port {
     times: Vec<Time>,
     marks: Vec<Time>,
     full: Vec<Emitted>,
-    /// Batches that were read, for their memory.
-    spare: Vec<Emitted>,
+    /// Batches that were read, for their memory; the first ones longest ago.
+    spare: VecDeque<Emitted>,
     batch_rows: usize,
     rows: u64,
 }
@@ -67,12 +71,15 @@ impl Port {
         debug_assert_eq!(self.times.len(), self.builder.rows());
         if self.builder.rows() > 0 {
             self.full.push(Emitted {
-                records: self.builder.finish(),
+                records: Arc::new(self.builder.finish()),
                 times: std::mem::take(&mut self.times),
                 marks: std::mem::take(&mut self.marks),
             });
-            if let Some(Emitted { records, times, marks }) = self.spare.pop() {
-                self.builder.recycle(records);
+            if let Some(Emitted { records, times, marks }) = self.spare.pop_front() {
+                // Another shard may still read it; then only that shard can free it.
+                if let Ok(records) = Arc::try_unwrap(records) {
+                    self.builder.recycle(records);
+                }
                 (self.times, self.marks) = (times, marks);
                 self.times.clear();
                 self.marks.clear();
@@ -115,7 +122,7 @@ impl Outputs {
             times: Vec::new(),
             marks: Vec::new(),
             full: Vec::new(),
-            spare: Vec::new(),
+            spare: VecDeque::new(),
             batch_rows,
             rows: 0,
         };

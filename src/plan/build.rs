@@ -18,6 +18,7 @@ use crate::flow::graph::{
     EmitWatermark, EventTime, Node, ShardGraph, SinkNode, SourceNode, Target, Told,
 };
 use crate::flow::host_uring::Placement;
+use crate::flow::latency::Latency;
 use crate::flow::reader::Reader;
 use crate::flow::run::RunPlan;
 use crate::flow::stage::{About, Plain, Sorted, Stage};
@@ -103,6 +104,7 @@ pub fn run_plan(
             name: plan.name.clone(),
             wait_ms: if source.is_bounded() { STOP_MS } else { timeout },
             idle_after_ms: plan.watermark.idle_after_ms.map(|ms| ms.max(0) as u64),
+            ticks_ns: None,
             source,
         });
     }
@@ -147,6 +149,10 @@ impl Builder<'_> {
             exchanges: (0..self.topology.exchanges.len()).map(|at| self.exchange(at)).collect(),
             stages: self.stages()?,
             sinks: self.sinks(shard)?,
+            arrival: None,
+            shared: None,
+            latency: Latency::default(),
+            ticks_ns: Rc::new(|| 0),
             all: Rc::default(),
         })
     }

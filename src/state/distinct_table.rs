@@ -116,8 +116,8 @@ impl Pairs {
             // Where the live ones come and go the table need not grow.
             self.filled = self.live(frontier, oldest);
         }
-        let crowded = self.full * 4 > self.buckets();
-        if crowded || (is_filled && (self.filled + more) * 3 > entries * 2) {
+        let crowded = self.full * 2 > self.buckets();
+        if crowded || (is_filled && (self.filled + more) * 4 > entries * 3) {
             self.rebuild(more, frontier, oldest);
         }
     }
@@ -164,8 +164,8 @@ impl Pairs {
     fn rebuild(&mut self, more: usize, frontier: i64, oldest: i64) {
         let live = self.live(frontier, oldest);
         let mut log = 4;
-        // At most half full with what is about to come.
-        while (4usize << log) < (live + more) * 2 {
+        // A small table stays in the caches, and its pages need not be made: at most 3/5 full.
+        while (4usize << log) * 3 < (live + more) * 5 {
             log += 1;
         }
         let old = std::mem::replace(&mut self.table, Words::zeroed(8 << log));

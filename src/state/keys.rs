@@ -23,7 +23,7 @@ use crate::ground::slot;
 use entries::{EMPTY, Entries, Entry};
 
 /// Rows by which a table entry is asked for before it is read.
-const AHEAD: usize = 16;
+const AHEAD: usize = 48;
 /// Stands for NULL in a hash; a key that has this word as a value is told apart by its null bits.
 const NULL_WORD: u64 = 0x6E75_6C6C_6E75_6C6C;
 /// Stands for no slot in what [`KeyTable::find`] gives.

@@ -152,6 +152,10 @@ impl Source for GeneratorSource {
     fn is_bounded(&self) -> bool {
         self.end.is_some()
     }
+
+    fn is_live(&self) -> bool {
+        self.pace.is_some()
+    }
 }
 
 #[cfg(test)]

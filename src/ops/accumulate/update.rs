@@ -10,7 +10,7 @@ use crate::state::pool::Pool;
 /// Rows taken through all calls before the next ones: their lines stay in the first caches.
 const CHUNK: usize = 512;
 /// Rows by which a line is asked for before it is written.
-const AHEAD: usize = 16;
+const AHEAD: usize = 48;
 
 /// The rows of a batch that go into one pane.
 #[derive(Clone, Copy)]

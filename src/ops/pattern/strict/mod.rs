@@ -28,7 +28,7 @@ pub const LENGTH_MAX: usize = 32;
 
 const NO_BOUND: i64 = i64::MAX;
 /// Rows between asking for a key's line and using it.
-const AHEAD: usize = 16;
+const AHEAD: usize = 32;
 
 /// A pattern's positions, one a row of a match.
 #[derive(Clone, Debug)]
