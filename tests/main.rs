@@ -5,6 +5,7 @@
 mod bad_input;
 mod command;
 mod configs;
+mod csv_header;
 mod fraud;
 mod tidy;
 mod windows;

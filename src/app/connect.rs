@@ -80,12 +80,8 @@ impl Connect for Connectors {
             Some(rows) => Rows::Made(rows.clone()),
             None if plan.format == Some(Format::Native) => Rows::Frames,
             None => {
-                let event_time = match plan.time {
-                    RowTime::Column(column) => Some(column),
-                    _ => None,
-                };
                 let format = codec_format(&plan.name, plan.format)?;
-                let options = DecodeOptions { event_time, csv_header: header_of(plan)? };
+                let options = DecodeOptions { event_time: event_time_of(plan) };
                 let decoder = codec::decoder(format, &plan.schema, &options);
                 Rows::Lines(decoder.map_err(|error| RunError::of(&plan.name, error))?)
             }
@@ -174,9 +170,27 @@ fn source_of(plan: &SourcePlan) -> SourceOptions {
                         codec::native::check_schema(text, schema).map_err(|error| error.to_string())
                     },
                 },
+                Some(Format::Csv) if plan.options.boolean("header") == Some(true) => {
+                    Contents::Headed {
+                        schema: plan.schema.clone(),
+                        event_time: event_time_of(plan),
+                        check: |line, schema, event_time| {
+                            let fields = codec::csv::header::fields(line, schema, event_time);
+                            fields.map(|_| ()).map_err(|error| error.to_string())
+                        },
+                    }
+                }
                 _ => Contents::Lines,
             },
         }),
+    }
+}
+
+/// The column of the event time, if it is one of the row's own.
+fn event_time_of(plan: &SourcePlan) -> Option<usize> {
+    match plan.time {
+        RowTime::Column(column) => Some(column),
+        _ => None,
     }
 }
 
@@ -217,15 +231,6 @@ fn fits(plan: &SourcePlan, made: &Schema) -> Result<(), RunError> {
         return Ok(());
     }
     Err(RunError::of(&plan.name, format!("the generator makes rows of ({made}), not of ({own})")))
-}
-
-/// Header lines are not read yet; taking one for a row would reject it, or worse.
-fn header_of(plan: &SourcePlan) -> Result<Option<Vec<String>>, RunError> {
-    if plan.format == Some(Format::Csv) && plan.options.boolean("header") == Some(true) {
-        let what = "this version does not read CSV header lines; remove the line and `header`";
-        return Err(RunError::of(&plan.name, what));
-    }
-    Ok(None)
 }
 
 fn sink_of(plan: &SinkPlan) -> Result<SinkOptions, RunError> {

@@ -52,16 +52,20 @@ pub enum CodecError {
     HeaderTwice(String),
     #[error("the header line is wrong: {0}")]
     Header(String),
+    #[error("the header has no `{column}`, which {why}; its names are: {names}")]
+    HeaderLacks { column: String, why: &'static str, names: String },
+    #[error(
+        "the header names none of the schema's columns ({0}); if the file has no header line, \
+         leave `header` out"
+    )]
+    HeaderStrange(String),
 }
 
 /// What a decoder may be told beside the schema.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct DecodeOptions {
     /// The column of the event time: NULL is refused there, with a reason of its own.
     pub event_time: Option<usize>,
-    /// The names of a CSV header line ([`csv::header_names`]), which then is at byte 0 of every
-    /// origin and gives the order of the fields. Without it fields stand in the schema's order.
-    pub csv_header: Option<Vec<String>>,
 }
 
 /// What an encoder may be told beside the schema.
@@ -84,6 +88,14 @@ pub struct DecodeCount {
 
 /// Reads lines into batches.
 pub trait Decoder: Send {
+    /// Takes the header line that stands above the lines to come. Formats without one ignore it.
+    ///
+    /// # Errors
+    /// [`CodecError`] if there are no rows of the schema below such a header.
+    fn head(&mut self, _line: &[u8]) -> Result<(), CodecError> {
+        Ok(())
+    }
+
     /// Decodes whole lines from `padded[*at..len]` and moves `*at` behind them.
     ///
     /// Ends when `out` has `rows_max` rows or its heap has reached [`BATCH_HEAP_BYTES`], when

@@ -26,7 +26,7 @@ pub enum Rows {
 
 enum Open {
     Nothing,
-    Text { text: Text, origin: Arc<str>, base: u64, at: usize },
+    Text { text: Text, origin: Arc<str>, base: u64, at: usize, head: Option<Arc<[u8]>> },
     TooLong { start: Vec<u8>, len: u64, origin: Arc<str>, at: u64 },
     Frames { file: Mapped, at: usize, end: usize, origin: Arc<str> },
     Numbers { next: u64, end: u64 },
@@ -38,6 +38,8 @@ pub struct BlockDecode {
     schema: SchemaRef,
     builder: BatchBuilder,
     open: Open,
+    /// The header line that the decoder goes by.
+    head: Option<Arc<[u8]>>,
     used: Option<Text>,
 }
 
@@ -45,21 +47,33 @@ impl BlockDecode {
     /// Decodes into rows of `schema`.
     pub fn new(rows: Rows, schema: SchemaRef) -> BlockDecode {
         let builder = BatchBuilder::new(schema.width(), 0);
-        BlockDecode { rows, schema, builder, open: Open::Nothing, used: None }
+        BlockDecode { rows, schema, builder, open: Open::Nothing, head: None, used: None }
     }
 
-    fn lines(&mut self, rows_max: usize, rejected: &mut BatchBuilder) -> Option<RecordBatch> {
-        let Open::Text { text, origin, base, at } = &mut self.open else { return None };
-        let (Rows::Lines(decoder), len) = (&mut self.rows, text.text().len()) else { return None };
+    fn lines(
+        &mut self,
+        rows_max: usize,
+        rejected: &mut BatchBuilder,
+    ) -> Result<Option<RecordBatch>, PortError> {
+        let Open::Text { text, origin, base, at, head } = &mut self.open else { return Ok(None) };
+        let Rows::Lines(decoder) = &mut self.rows else { return Ok(None) };
+        let len = text.text().len();
+        if let Some(line) = head.take()
+            && !self.head.as_ref().is_some_and(|known| Arc::ptr_eq(known, &line))
+        {
+            let wrong = |error| PortError::Data(format!("`{origin}` does not fit: {error}"));
+            decoder.head(&line).map_err(wrong)?;
+            self.head = Some(line);
+        }
         if *at < len {
             let out = &mut self.builder;
             decoder.decode(text.padded(), len, at, origin, *base, rows_max, out, rejected);
-            return Some(self.builder.finish());
+            return Ok(Some(self.builder.finish()));
         }
         if let Open::Text { text, .. } = std::mem::replace(&mut self.open, Open::Nothing) {
             self.used = Some(text);
         }
-        None
+        Ok(None)
     }
 
     fn frame(&mut self) -> Result<Option<RecordBatch>, PortError> {
@@ -85,7 +99,9 @@ impl BlockDecode {
 impl Decode for BlockDecode {
     fn start(&mut self, block: Block) {
         self.open = match block {
-            Block::Text { text, origin, at } => Open::Text { text, origin, base: at, at: 0 },
+            Block::Text { text, origin, at, head } => {
+                Open::Text { text, origin, base: at, at: 0, head }
+            }
             Block::TooLong { start, len, origin, at } => Open::TooLong { start, len, origin, at },
             Block::Frames { file, start, end, origin } => {
                 Open::Frames { file, at: start, end, origin }
@@ -101,7 +117,7 @@ impl Decode for BlockDecode {
     ) -> Result<Option<RecordBatch>, PortError> {
         match &mut self.open {
             Open::Nothing => Ok(None),
-            Open::Text { .. } => Ok(self.lines(rows_max, rejected)),
+            Open::Text { .. } => self.lines(rows_max, rejected),
             Open::TooLong { start, len, origin, at } => {
                 let reason =
                     format!("a line of {len} bytes; the longest may have {LINE_BYTES_MAX}");
