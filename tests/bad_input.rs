@@ -173,6 +173,18 @@ fn libc_is_root() -> bool {
 }
 
 #[test]
+fn two_sinks_in_one_folder_are_found_whatever_its_name() {
+    let other = PIPELINE.replace("{dir}/rejected", "./taken/");
+    let case = Case::new(&other);
+    case.file("in", good(1));
+    fails(&case.run(&["run", "p.toml"]), &["rejected", "taken", "another name"]);
+    let case = Case::new(&other.replace("{dir}/taken", "taken"));
+    let output = case.run(&["validate", "p.toml"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && text.contains("E0703"), "{text}");
+}
+
+#[test]
 fn an_output_folder_that_is_a_file_is_named() {
     let case = Case::new(PIPELINE);
     case.file("in", good(1)).file("taken", "in the way");

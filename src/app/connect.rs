@@ -2,7 +2,7 @@
 //! one opens with, readers, decoders, encoders and writers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::codec::{self, DecodeOptions, EncodeOptions, Encoder};
@@ -50,6 +50,7 @@ impl Connectors {
             made.insert(plan.name.clone(), rows);
         }
         let mut sinks = BTreeMap::new();
+        let mut folders = Folders::default();
         for plan in &pipeline.sinks {
             let failed = |error| RunError::of(&plan.name, error);
             let options = sink_of(plan)?;
@@ -64,9 +65,37 @@ impl Connectors {
                 }
             }
             let opened = open_sinks(&options, shards).map_err(failed)?;
+            if let SinkOptions::File(options) = &options {
+                folders.add(&plan.name, &options.folder)?;
+            }
             sinks.insert(plan.name.clone(), opened.into_iter().map(Some).collect());
         }
         Ok(Arc::new(Connectors { made, sinks: Mutex::new(sinks) }))
+    }
+}
+
+/// The folders of file sinks as they lie on the disk: the check of the file sees neither links nor
+/// the present folder, and two sinks in one folder would overwrite each other's rows.
+#[derive(Default)]
+struct Folders(BTreeMap<PathBuf, String>);
+
+impl Folders {
+    /// Adds the folder of a sink that was just opened.
+    fn add(&mut self, name: &str, folder: &Path) -> Result<(), RunError> {
+        let real = folder.canonicalize().map_err(|error| {
+            RunError::of(name, format!("cannot find `{}` again: {error}", folder.display()))
+        })?;
+        match self.0.insert(real, name.to_string()) {
+            None => Ok(()),
+            Some(other) => Err(RunError::of(
+                name,
+                format!(
+                    "its folder `{}` is that of the sink `{other}` under another name; give each \
+                     its own",
+                    folder.display()
+                ),
+            )),
+        }
     }
 }
 
