@@ -7,5 +7,6 @@ mod command;
 mod configs;
 mod csv_header;
 mod fraud;
+mod partition_by;
 mod tidy;
 mod windows;

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::app::by_folder::ByFolder;
 use crate::codec::{self, DecodeOptions, EncodeOptions, Encoder};
 use crate::edge::decode::{BlockDecode, Rows};
+use crate::edge::file::folders::sub_folders;
 use crate::edge::file::{Contents, FileSinkOptions, FileSourceOptions, parts};
 use crate::edge::generator::{self, GeneratorOptions, Table, WorkloadOptions};
 use crate::edge::socket::{SocketMode, SocketSourceOptions};
@@ -18,7 +20,7 @@ use crate::ground::batch::RecordBatch;
 use crate::ground::schema::Schema;
 use crate::plan::build::Connect;
 use crate::plan::graph::{Format, Pipeline, RowTime, SinkPlan, SourcePlan};
-use crate::port::{Decode, Encode, Sink, Source};
+use crate::port::{Decode, Encode, PortError, Sink, Source};
 
 /// A sink's writers, one for each shard.
 type OfShards = Vec<Option<Box<dyn Sink>>>;
@@ -54,24 +56,41 @@ impl Connectors {
         for plan in &pipeline.sinks {
             let failed = |error| RunError::of(&plan.name, error);
             let options = sink_of(plan)?;
-            if let SinkOptions::File(options) = &options {
-                let (parts, place) = parts::set_aside(&options.folder).map_err(failed)?;
-                if let Some(place) = place.filter(|_| parts > 0) {
-                    let place = place.display();
-                    notes.push(format!(
-                        "{}: {parts} parts of an earlier run were moved to {place}",
-                        plan.name
-                    ));
-                }
-            }
+            notes.extend(set_aside(&plan.name, &options).map_err(failed)?);
             let opened = open_sinks(&options, shards).map_err(failed)?;
-            if let SinkOptions::File(options) = &options {
+            if let SinkOptions::File(options) | SinkOptions::Folders(options) = &options {
                 folders.add(&plan.name, &options.folder)?;
             }
             sinks.insert(plan.name.clone(), opened.into_iter().map(Some).collect());
         }
         Ok(Arc::new(Connectors { made, sinks: Mutex::new(sinks) }))
     }
+}
+
+/// Moves the parts of a sink's earlier runs out of sight, and says so if there were any.
+fn set_aside(name: &str, options: &SinkOptions) -> Result<Option<String>, PortError> {
+    let folders = match options {
+        SinkOptions::File(options) => vec![options.folder.clone()],
+        SinkOptions::Folders(options) => {
+            let mut all = sub_folders(&options.folder)?;
+            all.push(options.folder.clone());
+            all
+        }
+        _ => Vec::new(),
+    };
+    let (mut moved, mut places) = (0, Vec::new());
+    for folder in folders {
+        let (parts, place) = parts::set_aside(&folder)?;
+        moved += parts;
+        places.extend(place.filter(|_| parts > 0));
+    }
+    let Some(last) = places.last() else { return Ok(None) };
+    let others = match places.len() {
+        1 => String::new(),
+        count => format!(" and to {} folders like it", count - 1),
+    };
+    let last = last.display();
+    Ok(Some(format!("{name}: {moved} parts of an earlier run were moved to {last}{others}")))
 }
 
 /// The folders of file sinks as they lie on the disk: the check of the file sees neither links nor
@@ -122,7 +141,11 @@ impl Connect for Connectors {
         if plan.format.is_none() {
             return Ok(Box::new(Nothing));
         }
-        Ok(Box::new(Encoded(encoder_of(plan, input)?)))
+        let encoder = encoder_of(plan, input)?;
+        Ok(match &plan.inputs[input].partition_by {
+            Some(by) => Box::new(ByFolder::new(by.clone(), encoder)),
+            None => Box::new(Encoded(encoder)),
+        })
     }
 
     fn sink(&self, plan: &SinkPlan, shard: usize) -> Result<(Box<dyn Sink>, bool), RunError> {
@@ -278,11 +301,13 @@ fn sink_of(plan: &SinkPlan) -> Result<SinkOptions, RunError> {
                 Some(Format::Native) => "cutwater",
                 _ => "jsonl",
             };
-            SinkOptions::File(FileSinkOptions {
+            let options = FileSinkOptions {
                 folder: PathBuf::from(plan.options.text("path").unwrap_or_default()),
                 extension: extension.to_string(),
                 head,
-            })
+            };
+            let in_folders = plan.inputs.iter().any(|input| input.partition_by.is_some());
+            if in_folders { SinkOptions::Folders(options) } else { SinkOptions::File(options) }
         }
     })
 }

@@ -2,6 +2,8 @@
 //! parts appear whole.
 
 pub mod find;
+pub mod folder_name;
+pub mod folders;
 pub mod native;
 pub mod parts;
 pub mod sink;

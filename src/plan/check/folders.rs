@@ -3,6 +3,8 @@
 //!
 //! 1. Paths are compared by what they say, not by what stands on the disk: `out/a`, `./out/a/` and
 //!    `out/b/../a` are one folder; a link to it is another.
+//! 2. What lies in the folder of a sink with `partition_by` is that sink's too: any of its
+//!    sub-folders may come to be.
 
 use crate::plan::code::Code;
 use crate::plan::diagnostic::{Diagnostic, Diagnostics, Span};
@@ -15,19 +17,22 @@ struct Folder<'a> {
     parts: Vec<&'a str>,
 }
 
-/// Reports file sinks that would write into one folder.
+/// Reports file sinks that would write into one folder, or one into a folder of the other's.
 pub fn folders(sinks: &[Sink], out: &mut Diagnostics) {
     let folders: Vec<Folder<'_>> = sinks.iter().filter_map(Folder::of).collect();
     for (at, folder) in folders.iter().enumerate() {
-        let Some(other) = folders[..at].iter().find(|other| other.parts == folder.parts) else {
+        let Some(other) = folders[..at].iter().find(|other| folder.meets(other)) else {
             continue;
         };
         let (name, first) = (&folder.sink.name.value, &other.sink.name.value);
         let message = format!("the sinks `{first}` and `{name}` write into one folder");
-        let hint = format!(
+        let hint = if folder.parts == other.parts {
             "give each its own, or name the inputs of both in one sink: their parts would have the \
-             same names, and `{name}` would find those of `{first}` in its place"
-        );
+             same names"
+        } else {
+            "give each its own: the sub-folders of a sink with `partition_by` are named by values, \
+             which may be any"
+        };
         out.add(
             Diagnostic::error(Code::SharedFolder, folder.span, message)
                 .also(other.span, format!("the folder of `{first}`"))
@@ -37,6 +42,17 @@ pub fn folders(sinks: &[Sink], out: &mut Diagnostics) {
 }
 
 impl<'a> Folder<'a> {
+    fn meets(&self, other: &Folder<'_>) -> bool {
+        self.parts == other.parts || self.may_hold(other) || other.may_hold(self)
+    }
+
+    /// Whether the other may be one of this one's sub-folders.
+    fn may_hold(&self, other: &Folder<'_>) -> bool {
+        let inner = other.parts.strip_prefix(&self.parts[..]).unwrap_or_default();
+        let is_inside = inner.first().is_some_and(|part| !matches!(*part, "/" | ".."));
+        self.sink.partition_by.is_some() && is_inside
+    }
+
     fn of(sink: &'a Sink) -> Option<Folder<'a>> {
         if sink.connector?.name != "file" {
             return None;

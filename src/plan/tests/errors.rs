@@ -410,6 +410,17 @@ fn sinks_that_share_a_folder() {
             &[("E0703", &format!("'{same}'"), "give each its own")],
         );
     }
+    for (first, second, count) in [
+        ("out", "out/x", 1),
+        ("out/x/y", "out", 0),
+        (".", "/out", 0),
+        (".", "../out", 0),
+        (".", "out", 1),
+    ] {
+        let split = format!("{first}'\npartition_by = 'country");
+        let expected = [("E0703", &*format!("'{second}'"), "named by values")];
+        check_folders(&[&split, second], &expected[..count]);
+    }
     let one = "[sinks.a]\ntype = 'file'\ninputs = ['x']\npath = 'out'\n";
     let outcome = outcome(&around(&format!("{UNION}{one}{}", one.replace("s.a", "s.b"))), &[]);
     let [found] = &outcome.found[..] else { panic!("{:?}", outcome.found) };
