@@ -8,5 +8,6 @@ mod configs;
 mod csv_header;
 mod fraud;
 mod partition_by;
+mod socket;
 mod tidy;
 mod windows;
