@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests run the program and wait for it")]
 
+mod aggregates;
 mod bad_input;
 mod command;
 mod configs;
