@@ -155,6 +155,16 @@ pub trait Decode: Send {
         rejected: &mut BatchBuilder,
     ) -> Result<Option<RecordBatch>, PortError>;
 
+    /// Adds a row of the batch that was given last to `rejected`, with the row as text, for a
+    /// reason that shows only behind the decoder.
+    fn reject(
+        &mut self,
+        batch: &RecordBatch,
+        row: usize,
+        reason: &str,
+        rejected: &mut BatchBuilder,
+    );
+
     /// Takes back a batch that nobody reads any more.
     fn recycle(&mut self, _batch: RecordBatch) {}
 

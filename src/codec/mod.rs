@@ -173,6 +173,11 @@ pub fn rejected_schema() -> Schema {
 /// most [`REJECTED_RAW_BYTES`] of it, why it was rejected, and the byte of `origin` where it
 /// starts.
 pub fn reject(rejected: &mut BatchBuilder, raw: &[u8], reason: &str, origin: &str, byte: u64) {
+    reject_at(rejected, raw, reason, &format!("{origin}:byte {byte}"));
+}
+
+/// As [`reject`], for what stands at a place that is told otherwise.
+pub fn reject_at(rejected: &mut BatchBuilder, raw: &[u8], reason: &str, position: &str) {
     let raw = &raw[..raw.len().min(REJECTED_RAW_BYTES)];
     let mut raw: Cow<'_, str> = String::from_utf8_lossy(raw);
     if raw.len() > REJECTED_RAW_BYTES {
@@ -185,7 +190,7 @@ pub fn reject(rejected: &mut BatchBuilder, raw: &[u8], reason: &str, origin: &st
     let heap = &mut rejected.heap;
     let raw = slot::put(raw.as_bytes(), heap);
     let reason = slot::put(&reason.as_bytes()[..reason.len().min(REJECTED_RAW_BYTES)], heap);
-    let position = slot::put(format!("{origin}:byte {byte}").as_bytes(), heap);
+    let position = slot::put(position.as_bytes(), heap);
     rejected.push(&[raw, reason, position]);
 }
 

@@ -3,10 +3,12 @@
 //!
 //! 1. A block is read to its end before the next is started.
 //! 2. Every line of a block becomes a row or a rejected one; see [`crate::codec`].
+//! 3. A row that is rejected behind the decoder is told as JSON: a native row has no text of its
+//!    own.
 
 use std::sync::Arc;
 
-use crate::codec::{self, Decoder};
+use crate::codec::{self, Decoder, EncodeOptions, Encoder, Format};
 use crate::edge::generator;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::frame::{self, Frame};
@@ -41,13 +43,26 @@ pub struct BlockDecode {
     /// The header line that the decoder goes by.
     head: Option<Arc<[u8]>>,
     used: Option<Text>,
+    /// Where the batch that was given last stands, if it is a frame of a file.
+    frame_at: usize,
+    /// Made when the first row has to be told.
+    telling: Option<Box<dyn Encoder>>,
 }
 
 impl BlockDecode {
     /// Decodes into rows of `schema`.
     pub fn new(rows: Rows, schema: SchemaRef) -> BlockDecode {
         let builder = BatchBuilder::new(schema.width(), 0);
-        BlockDecode { rows, schema, builder, open: Open::Nothing, head: None, used: None }
+        BlockDecode {
+            rows,
+            schema,
+            builder,
+            open: Open::Nothing,
+            head: None,
+            used: None,
+            frame_at: 0,
+            telling: None,
+        }
     }
 
     fn lines(
@@ -92,6 +107,7 @@ impl BlockDecode {
         let batch = batch.map_err(|error| place(error.to_string()))?;
         batch.check_heap(&self.schema).map_err(|error| place(error.to_string()))?;
         *at = found.end();
+        self.frame_at = found.at;
         Ok(Some(batch))
     }
 }
@@ -137,6 +153,26 @@ impl Decode for BlockDecode {
                 Ok(Some(self.builder.finish()))
             }
         }
+    }
+
+    fn reject(
+        &mut self,
+        batch: &RecordBatch,
+        row: usize,
+        reason: &str,
+        rejected: &mut BatchBuilder,
+    ) {
+        let telling = self.telling.get_or_insert_with(|| {
+            let options = EncodeOptions::default();
+            codec::encoder(Format::Json, &self.schema, &options).expect("JSON holds every type")
+        });
+        let mut text = Vec::new();
+        telling.encode(batch, &[row as u32], &mut text);
+        let position = match &self.open {
+            Open::Frames { origin, .. } => format!("{origin}:byte {}, row {row}", self.frame_at),
+            _ => format!("row {row} of a batch"),
+        };
+        codec::reject_at(rejected, text.trim_ascii_end(), reason, &position);
     }
 
     fn recycle(&mut self, batch: RecordBatch) {
