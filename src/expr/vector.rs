@@ -83,15 +83,6 @@ impl Program {
         Ok(Program::of(&lower::compile(text, &mut names)?))
     }
 
-    /// As [`Program::compile`], for a condition.
-    ///
-    /// # Errors
-    /// As [`Program::compile`]; and if the expression is not BOOLEAN.
-    pub fn predicate(text: &str, scope: &Scope) -> Result<Program, ExprError> {
-        let mut names = RowNames { scope };
-        Ok(Program::of(&lower::compile_predicate(text, &mut names)?))
-    }
-
     /// As [`Program::compile`], for the value as a text: what `CAST(... AS STRING)` gives.
     ///
     /// # Errors
@@ -103,6 +94,15 @@ impl Program {
         let node = node.cast(&DataType::String);
         let wrong = || ExprError { message, span: 0..text.len(), hint: None };
         Ok(Program::of(&node.ok_or_else(wrong)?))
+    }
+
+    /// As [`Program::compile`], for a condition.
+    ///
+    /// # Errors
+    /// As [`Program::compile`]; and if the expression is not BOOLEAN.
+    pub fn predicate(text: &str, scope: &Scope) -> Result<Program, ExprError> {
+        let mut names = RowNames { scope };
+        Ok(Program::of(&lower::compile_predicate(text, &mut names)?))
     }
 
     pub(crate) fn of(node: &Node) -> Program {
