@@ -67,8 +67,9 @@ impl Text {
 #[derive(Debug)]
 pub enum Block {
     /// Lines of a text format. `origin` names the file or peer; `at` is the byte at which the
-    /// text starts in it (uncompressed).
-    Text { text: Text, origin: Arc<str>, at: u64 },
+    /// text starts in it (uncompressed); `head` is its header line, if it was opened as one that
+    /// has such a line: every block has it, because each may go to another shard.
+    Text { text: Text, origin: Arc<str>, at: u64, head: Option<Arc<[u8]>> },
     /// One line that passed the limit, not kept whole: its start, and its length in bytes.
     TooLong { start: Vec<u8>, len: u64, origin: Arc<str>, at: u64 },
     /// Frames of a native file, mapped: bytes `start..end` of `file`, to be checked and read in
@@ -159,6 +160,16 @@ pub trait Decode: Send {
         rows_max: usize,
         rejected: &mut BatchBuilder,
     ) -> Result<Option<RecordBatch>, PortError>;
+
+    /// Adds a row of the batch that was given last to `rejected`, with the row as text, for a
+    /// reason that shows only behind the decoder.
+    fn reject(
+        &mut self,
+        batch: &RecordBatch,
+        row: usize,
+        reason: &str,
+        rejected: &mut BatchBuilder,
+    );
 
     /// Takes back a batch that nobody reads any more.
     fn recycle(&mut self, _batch: RecordBatch) {}

@@ -128,6 +128,40 @@ fn an_empty_file_has_no_rows() {
     assert_eq!(check("\n\n"), (Vec::new(), Vec::new()));
 }
 
+#[test]
+fn a_native_row_without_event_time_is_rejected_as_json() {
+    let json = |path: &str| format!("path = \"{{dir}}/{path}\"\nformat = \"json\"");
+    let native = |path: &str| format!("path = \"{path}\"\nformat = \"native\"");
+    let timed = "event_time = \"ts\"\nwatermark = { delay = \"0s\", emit = \"per_event\" }\n";
+    let to_native = PIPELINE.replace(timed, "").replace(&json("taken"), &native("{dir}/native"));
+    let written = Case::new(&to_native);
+    let timeless =
+        |n: i64| format!(r#"{{"n":{n},"amount":-0.50,"who":"a \"b\"","ok":null,"ts":null}}"#);
+    let lines: Vec<String> =
+        (0..500).map(|n| if n % 100 == 7 { timeless(n) } else { good(n) }).collect();
+    written.file("in", lines.join("\n")).run_well(&[]);
+    for cores in ["1", "2"] {
+        let path = written.path("native").display().to_string();
+        let from_native = PIPELINE.replace(&json("in"), &native(&path));
+        let case = Case::new(&from_native.replace("cores = 2", &format!("cores = {cores}")));
+        case.run_well(&["--report", "report.json"]);
+        assert_eq!(case.rows("taken").len(), 495);
+        let mut rejected = case.rows("rejected");
+        rejected.sort_by_key(|row| row["raw"].to_string());
+        let raws: Vec<Value> = rejected.iter().map(|row| row["raw"].clone()).collect();
+        assert_eq!(raws, [107, 207, 307, 407, 7].map(timeless), "the rows as they are");
+        for row in &rejected {
+            assert_eq!(row["reason"], "the event time is NULL");
+            let position = row["position"].as_str().expect("NOT NULL");
+            assert!(
+                position.contains(".cutwater:byte ") && position.contains(", row "),
+                "{position}"
+            );
+        }
+        assert_eq!(case.report()["sources"]["rows"]["rejected"], 5);
+    }
+}
+
 #[track_caller]
 fn fails(output: &Output, expected: &[&str]) {
     let text = String::from_utf8_lossy(&output.stderr);
@@ -170,6 +204,18 @@ fn a_folder_without_permission_is_named() {
 
 fn libc_is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("proc")) == 0
+}
+
+#[test]
+fn two_sinks_in_one_folder_are_found_whatever_its_name() {
+    let other = PIPELINE.replace("{dir}/rejected", "./taken/");
+    let case = Case::new(&other);
+    case.file("in", good(1));
+    fails(&case.run(&["run", "p.toml"]), &["rejected", "taken", "another name"]);
+    let case = Case::new(&other.replace("{dir}/taken", "taken"));
+    let output = case.run(&["validate", "p.toml"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && text.contains("E0703"), "{text}");
 }
 
 #[test]

@@ -2,9 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests run the program and wait for it")]
 
+mod aggregates;
 mod bad_input;
 mod command;
 mod configs;
+mod csv_header;
 mod fraud;
+mod partition_by;
+mod socket;
 mod tidy;
 mod windows;

@@ -2,11 +2,13 @@
 //! one opens with, readers, decoders, encoders and writers.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::app::by_folder::ByFolder;
 use crate::codec::{self, DecodeOptions, EncodeOptions, Encoder};
 use crate::edge::decode::{BlockDecode, Rows};
+use crate::edge::file::folders::sub_folders;
 use crate::edge::file::{Contents, FileSinkOptions, FileSourceOptions, parts};
 use crate::edge::generator::{self, GeneratorOptions, Table, WorkloadOptions};
 use crate::edge::socket::{SocketMode, SocketSourceOptions};
@@ -18,7 +20,7 @@ use crate::ground::batch::RecordBatch;
 use crate::ground::schema::Schema;
 use crate::plan::build::Connect;
 use crate::plan::graph::{Format, Pipeline, RowTime, SinkPlan, SourcePlan};
-use crate::port::{Decode, Encode, Sink, Source};
+use crate::port::{Decode, Encode, PortError, Sink, Source};
 
 /// A sink's writers, one for each shard.
 type OfShards = Vec<Option<Box<dyn Sink>>>;
@@ -50,23 +52,69 @@ impl Connectors {
             made.insert(plan.name.clone(), rows);
         }
         let mut sinks = BTreeMap::new();
+        let mut folders = Folders::default();
         for plan in &pipeline.sinks {
             let failed = |error| RunError::of(&plan.name, error);
             let options = sink_of(plan)?;
-            if let SinkOptions::File(options) = &options {
-                let (parts, place) = parts::set_aside(&options.folder).map_err(failed)?;
-                if let Some(place) = place.filter(|_| parts > 0) {
-                    let place = place.display();
-                    notes.push(format!(
-                        "{}: {parts} parts of an earlier run were moved to {place}",
-                        plan.name
-                    ));
-                }
-            }
+            notes.extend(set_aside(&plan.name, &options).map_err(failed)?);
             let opened = open_sinks(&options, shards).map_err(failed)?;
+            if let SinkOptions::File(options) | SinkOptions::Folders(options) = &options {
+                folders.add(&plan.name, &options.folder)?;
+            }
             sinks.insert(plan.name.clone(), opened.into_iter().map(Some).collect());
         }
         Ok(Arc::new(Connectors { made, sinks: Mutex::new(sinks) }))
+    }
+}
+
+/// Moves the parts of a sink's earlier runs out of sight, and says so if there were any.
+fn set_aside(name: &str, options: &SinkOptions) -> Result<Option<String>, PortError> {
+    let folders = match options {
+        SinkOptions::File(options) => vec![options.folder.clone()],
+        SinkOptions::Folders(options) => {
+            let mut all = sub_folders(&options.folder)?;
+            all.push(options.folder.clone());
+            all
+        }
+        _ => Vec::new(),
+    };
+    let (mut moved, mut places) = (0, Vec::new());
+    for folder in folders {
+        let (parts, place) = parts::set_aside(&folder)?;
+        moved += parts;
+        places.extend(place.filter(|_| parts > 0));
+    }
+    let Some(last) = places.last() else { return Ok(None) };
+    let others = match places.len() {
+        1 => String::new(),
+        count => format!(" and to {} folders like it", count - 1),
+    };
+    let last = last.display();
+    Ok(Some(format!("{name}: {moved} parts of an earlier run were moved to {last}{others}")))
+}
+
+/// The folders of file sinks as they lie on the disk: the check of the file sees neither links nor
+/// the present folder, and two sinks in one folder would overwrite each other's rows.
+#[derive(Default)]
+struct Folders(BTreeMap<PathBuf, String>);
+
+impl Folders {
+    /// Adds the folder of a sink that was just opened.
+    fn add(&mut self, name: &str, folder: &Path) -> Result<(), RunError> {
+        let real = folder.canonicalize().map_err(|error| {
+            RunError::of(name, format!("cannot find `{}` again: {error}", folder.display()))
+        })?;
+        match self.0.insert(real, name.to_string()) {
+            None => Ok(()),
+            Some(other) => Err(RunError::of(
+                name,
+                format!(
+                    "its folder `{}` is that of the sink `{other}` under another name; give each \
+                     its own",
+                    folder.display()
+                ),
+            )),
+        }
     }
 }
 
@@ -80,12 +128,8 @@ impl Connect for Connectors {
             Some(rows) => Rows::Made(rows.clone()),
             None if plan.format == Some(Format::Native) => Rows::Frames,
             None => {
-                let event_time = match plan.time {
-                    RowTime::Column(column) => Some(column),
-                    _ => None,
-                };
                 let format = codec_format(&plan.name, plan.format)?;
-                let options = DecodeOptions { event_time, csv_header: header_of(plan)? };
+                let options = DecodeOptions { event_time: event_time_of(plan) };
                 let decoder = codec::decoder(format, &plan.schema, &options);
                 Rows::Lines(decoder.map_err(|error| RunError::of(&plan.name, error))?)
             }
@@ -97,7 +141,11 @@ impl Connect for Connectors {
         if plan.format.is_none() {
             return Ok(Box::new(Nothing));
         }
-        Ok(Box::new(Encoded(encoder_of(plan, input)?)))
+        let encoder = encoder_of(plan, input)?;
+        Ok(match &plan.inputs[input].partition_by {
+            Some(by) => Box::new(ByFolder::new(by.clone(), encoder)),
+            None => Box::new(Encoded(encoder)),
+        })
     }
 
     fn sink(&self, plan: &SinkPlan, shard: usize) -> Result<(Box<dyn Sink>, bool), RunError> {
@@ -174,9 +222,27 @@ fn source_of(plan: &SourcePlan) -> SourceOptions {
                         codec::native::check_schema(text, schema).map_err(|error| error.to_string())
                     },
                 },
+                Some(Format::Csv) if plan.options.boolean("header") == Some(true) => {
+                    Contents::Headed {
+                        schema: plan.schema.clone(),
+                        event_time: event_time_of(plan),
+                        check: |line, schema, event_time| {
+                            let fields = codec::csv::header::fields(line, schema, event_time);
+                            fields.map(|_| ()).map_err(|error| error.to_string())
+                        },
+                    }
+                }
                 _ => Contents::Lines,
             },
         }),
+    }
+}
+
+/// The column of the event time, if it is one of the row's own.
+fn event_time_of(plan: &SourcePlan) -> Option<usize> {
+    match plan.time {
+        RowTime::Column(column) => Some(column),
+        _ => None,
     }
 }
 
@@ -219,15 +285,6 @@ fn fits(plan: &SourcePlan, made: &Schema) -> Result<(), RunError> {
     Err(RunError::of(&plan.name, format!("the generator makes rows of ({made}), not of ({own})")))
 }
 
-/// Header lines are not read yet; taking one for a row would reject it, or worse.
-fn header_of(plan: &SourcePlan) -> Result<Option<Vec<String>>, RunError> {
-    if plan.format == Some(Format::Csv) && plan.options.boolean("header") == Some(true) {
-        let what = "this version does not read CSV header lines; remove the line and `header`";
-        return Err(RunError::of(&plan.name, what));
-    }
-    Ok(None)
-}
-
 fn sink_of(plan: &SinkPlan) -> Result<SinkOptions, RunError> {
     Ok(match plan.connector {
         "stdout" => {
@@ -244,11 +301,13 @@ fn sink_of(plan: &SinkPlan) -> Result<SinkOptions, RunError> {
                 Some(Format::Native) => "cutwater",
                 _ => "jsonl",
             };
-            SinkOptions::File(FileSinkOptions {
+            let options = FileSinkOptions {
                 folder: PathBuf::from(plan.options.text("path").unwrap_or_default()),
                 extension: extension.to_string(),
                 head,
-            })
+            };
+            let in_folders = plan.inputs.iter().any(|input| input.partition_by.is_some());
+            if in_folders { SinkOptions::Folders(options) } else { SinkOptions::File(options) }
         }
     })
 }

@@ -2,6 +2,7 @@
 //! it is, and says at the end what it did. The only floor that knows both `plan` and `edge`.
 
 pub mod arguments;
+pub mod by_folder;
 pub mod catalogue;
 pub mod connect;
 pub mod engine;

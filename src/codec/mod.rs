@@ -52,16 +52,20 @@ pub enum CodecError {
     HeaderTwice(String),
     #[error("the header line is wrong: {0}")]
     Header(String),
+    #[error("the header has no `{column}`, which {why}; its names are: {names}")]
+    HeaderLacks { column: String, why: &'static str, names: String },
+    #[error(
+        "the header names none of the schema's columns ({0}); if the file has no header line, \
+         leave `header` out"
+    )]
+    HeaderStrange(String),
 }
 
 /// What a decoder may be told beside the schema.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct DecodeOptions {
     /// The column of the event time: NULL is refused there, with a reason of its own.
     pub event_time: Option<usize>,
-    /// The names of a CSV header line ([`csv::header_names`]), which then is at byte 0 of every
-    /// origin and gives the order of the fields. Without it fields stand in the schema's order.
-    pub csv_header: Option<Vec<String>>,
 }
 
 /// What an encoder may be told beside the schema.
@@ -84,6 +88,14 @@ pub struct DecodeCount {
 
 /// Reads lines into batches.
 pub trait Decoder: Send {
+    /// Takes the header line that stands above the lines to come. Formats without one ignore it.
+    ///
+    /// # Errors
+    /// [`CodecError`] if there are no rows of the schema below such a header.
+    fn head(&mut self, _line: &[u8]) -> Result<(), CodecError> {
+        Ok(())
+    }
+
     /// Decodes whole lines from `padded[*at..len]` and moves `*at` behind them.
     ///
     /// Ends when `out` has `rows_max` rows or its heap has reached [`BATCH_HEAP_BYTES`], when
@@ -161,6 +173,11 @@ pub fn rejected_schema() -> Schema {
 /// most [`REJECTED_RAW_BYTES`] of it, why it was rejected, and the byte of `origin` where it
 /// starts.
 pub fn reject(rejected: &mut BatchBuilder, raw: &[u8], reason: &str, origin: &str, byte: u64) {
+    reject_at(rejected, raw, reason, &format!("{origin}:byte {byte}"));
+}
+
+/// As [`reject`], for what stands at a place that is told otherwise.
+pub fn reject_at(rejected: &mut BatchBuilder, raw: &[u8], reason: &str, position: &str) {
     let raw = &raw[..raw.len().min(REJECTED_RAW_BYTES)];
     let mut raw: Cow<'_, str> = String::from_utf8_lossy(raw);
     if raw.len() > REJECTED_RAW_BYTES {
@@ -173,7 +190,7 @@ pub fn reject(rejected: &mut BatchBuilder, raw: &[u8], reason: &str, origin: &st
     let heap = &mut rejected.heap;
     let raw = slot::put(raw.as_bytes(), heap);
     let reason = slot::put(&reason.as_bytes()[..reason.len().min(REJECTED_RAW_BYTES)], heap);
-    let position = slot::put(format!("{origin}:byte {byte}").as_bytes(), heap);
+    let position = slot::put(position.as_bytes(), heap);
     rejected.push(&[raw, reason, position]);
 }
 

@@ -3,10 +3,12 @@
 //!
 //! 1. A block is read to its end before the next is started.
 //! 2. Every line of a block becomes a row or a rejected one; see [`crate::codec`].
+//! 3. A row that is rejected behind the decoder is told as JSON: a native row has no text of its
+//!    own.
 
 use std::sync::Arc;
 
-use crate::codec::{self, Decoder};
+use crate::codec::{self, Decoder, EncodeOptions, Encoder, Format};
 use crate::edge::generator;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::frame::{self, Frame};
@@ -26,7 +28,7 @@ pub enum Rows {
 
 enum Open {
     Nothing,
-    Text { text: Text, origin: Arc<str>, base: u64, at: usize },
+    Text { text: Text, origin: Arc<str>, base: u64, at: usize, head: Option<Arc<[u8]>> },
     TooLong { start: Vec<u8>, len: u64, origin: Arc<str>, at: u64 },
     Frames { file: Mapped, at: usize, end: usize, origin: Arc<str> },
     Numbers { next: u64, end: u64 },
@@ -38,28 +40,55 @@ pub struct BlockDecode {
     schema: SchemaRef,
     builder: BatchBuilder,
     open: Open,
+    /// The header line that the decoder goes by.
+    head: Option<Arc<[u8]>>,
     used: Option<Text>,
+    /// Where the batch that was given last stands, if it is a frame of a file.
+    frame_at: usize,
+    /// Made when the first row has to be told.
+    telling: Option<Box<dyn Encoder>>,
 }
 
 impl BlockDecode {
     /// Decodes into rows of `schema`.
     pub fn new(rows: Rows, schema: SchemaRef) -> BlockDecode {
         let builder = BatchBuilder::new(schema.width(), 0);
-        BlockDecode { rows, schema, builder, open: Open::Nothing, used: None }
+        BlockDecode {
+            rows,
+            schema,
+            builder,
+            open: Open::Nothing,
+            head: None,
+            used: None,
+            frame_at: 0,
+            telling: None,
+        }
     }
 
-    fn lines(&mut self, rows_max: usize, rejected: &mut BatchBuilder) -> Option<RecordBatch> {
-        let Open::Text { text, origin, base, at } = &mut self.open else { return None };
-        let (Rows::Lines(decoder), len) = (&mut self.rows, text.text().len()) else { return None };
+    fn lines(
+        &mut self,
+        rows_max: usize,
+        rejected: &mut BatchBuilder,
+    ) -> Result<Option<RecordBatch>, PortError> {
+        let Open::Text { text, origin, base, at, head } = &mut self.open else { return Ok(None) };
+        let Rows::Lines(decoder) = &mut self.rows else { return Ok(None) };
+        let len = text.text().len();
+        if let Some(line) = head.take()
+            && !self.head.as_ref().is_some_and(|known| Arc::ptr_eq(known, &line))
+        {
+            let wrong = |error| PortError::Data(format!("`{origin}` does not fit: {error}"));
+            decoder.head(&line).map_err(wrong)?;
+            self.head = Some(line);
+        }
         if *at < len {
             let out = &mut self.builder;
             decoder.decode(text.padded(), len, at, origin, *base, rows_max, out, rejected);
-            return Some(self.builder.finish());
+            return Ok(Some(self.builder.finish()));
         }
         if let Open::Text { text, .. } = std::mem::replace(&mut self.open, Open::Nothing) {
             self.used = Some(text);
         }
-        None
+        Ok(None)
     }
 
     fn frame(&mut self) -> Result<Option<RecordBatch>, PortError> {
@@ -78,6 +107,7 @@ impl BlockDecode {
         let batch = batch.map_err(|error| place(error.to_string()))?;
         batch.check_heap(&self.schema).map_err(|error| place(error.to_string()))?;
         *at = found.end();
+        self.frame_at = found.at;
         Ok(Some(batch))
     }
 }
@@ -85,7 +115,9 @@ impl BlockDecode {
 impl Decode for BlockDecode {
     fn start(&mut self, block: Block) {
         self.open = match block {
-            Block::Text { text, origin, at } => Open::Text { text, origin, base: at, at: 0 },
+            Block::Text { text, origin, at, head } => {
+                Open::Text { text, origin, base: at, at: 0, head }
+            }
             Block::TooLong { start, len, origin, at } => Open::TooLong { start, len, origin, at },
             Block::Frames { file, start, end, origin } => {
                 Open::Frames { file, at: start, end, origin }
@@ -101,7 +133,7 @@ impl Decode for BlockDecode {
     ) -> Result<Option<RecordBatch>, PortError> {
         match &mut self.open {
             Open::Nothing => Ok(None),
-            Open::Text { .. } => Ok(self.lines(rows_max, rejected)),
+            Open::Text { .. } => self.lines(rows_max, rejected),
             Open::TooLong { start, len, origin, at } => {
                 let reason =
                     format!("a line of {len} bytes; the longest may have {LINE_BYTES_MAX}");
@@ -121,6 +153,26 @@ impl Decode for BlockDecode {
                 Ok(Some(self.builder.finish()))
             }
         }
+    }
+
+    fn reject(
+        &mut self,
+        batch: &RecordBatch,
+        row: usize,
+        reason: &str,
+        rejected: &mut BatchBuilder,
+    ) {
+        let telling = self.telling.get_or_insert_with(|| {
+            let options = EncodeOptions::default();
+            codec::encoder(Format::Json, &self.schema, &options).expect("JSON holds every type")
+        });
+        let mut text = Vec::new();
+        telling.encode(batch, &[row as u32], &mut text);
+        let position = match &self.open {
+            Open::Frames { origin, .. } => format!("{origin}:byte {}, row {row}", self.frame_at),
+            _ => format!("row {row} of a batch"),
+        };
+        codec::reject_at(rejected, text.trim_ascii_end(), reason, &position);
     }
 
     fn recycle(&mut self, batch: RecordBatch) {

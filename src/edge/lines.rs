@@ -6,7 +6,8 @@
 //!    one. (A live peer's pauses end blocks too, see
 //!    [`Lines::next_live`].)
 //! 2. The blocks of an input, one after the other, are its bytes, but for lines of more than
-//!    `line_bytes`, which become [`Block::TooLong`].
+//!    `line_bytes`, which become [`Block::TooLong`], and for a header line that was asked for
+//!    ([`Lines::head`]): invariant 1 then speaks of what comes after it.
 //! 3. At most `line_bytes` and one block are held, whatever comes.
 //! 4. Nothing but `\n` ends a line; a `\r` before it is the decoder's. The last line needs no end.
 
@@ -39,6 +40,17 @@ pub enum Live {
     End,
 }
 
+/// What [`Lines::head`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The first line, without its newline.
+    Line(Arc<[u8]>),
+    /// The input has no line.
+    Empty,
+    /// The first line is longer than a block, see [`LineLimits`].
+    TooLong,
+}
+
 struct TooLong {
     start: Vec<u8>,
     len: u64,
@@ -48,6 +60,8 @@ struct TooLong {
 pub struct Lines {
     limits: LineLimits,
     origin: Arc<str>,
+    /// The input's header line, which every block carries.
+    head: Option<Arc<[u8]>>,
     /// Byte of the input at which `buffer` starts.
     at: u64,
     buffer: Vec<u8>,
@@ -72,6 +86,7 @@ impl Lines {
         Lines {
             limits,
             origin,
+            head: None,
             at: 0,
             buffer: Vec::new(),
             filled: 0,
@@ -85,6 +100,7 @@ impl Lines {
     /// is forgotten.
     pub fn restart(&mut self, origin: Arc<str>) {
         self.origin = origin;
+        self.head = None;
         (self.at, self.filled, self.searched) = (0, 0, 0);
         self.too_long = None;
     }
@@ -106,6 +122,40 @@ impl Lines {
     /// Whether memory was taken for a long line and should not be kept for the blocks after.
     fn is_large(&self, bytes: &Vec<u8>) -> bool {
         bytes.capacity() > 4 * self.limits.block_bytes + Text::PADDING
+    }
+
+    /// Reads the first line of an input apart from those below it: its header. To be called
+    /// before the first block.
+    ///
+    /// # Errors
+    /// What reading says; then nothing was lost, and the call may be repeated.
+    pub fn head(&mut self, input: &mut impl Read) -> io::Result<Head> {
+        assert!(self.at == 0 && self.too_long.is_none(), "no block was taken yet");
+        let mut searched = 0;
+        loop {
+            let found = memchr::memchr(b'\n', &self.buffer[searched..self.filled]);
+            if let Some(len) = found {
+                return Ok(self.take_head(searched + len, searched + len + 1));
+            }
+            if self.filled >= self.limits.block_bytes {
+                return Ok(Head::TooLong);
+            }
+            searched = self.filled;
+            if self.fill(input)? == 0 {
+                let all = self.filled;
+                return Ok(if all == 0 { Head::Empty } else { self.take_head(all, all) });
+            }
+        }
+    }
+
+    /// Makes the first `len` bytes the header; the blocks begin at `next`.
+    fn take_head(&mut self, len: usize, next: usize) -> Head {
+        let line: Arc<[u8]> = self.buffer[..len].into();
+        self.buffer.copy_within(next..self.filled, 0);
+        self.filled -= next;
+        self.at = next as u64;
+        self.head = Some(line.clone());
+        Head::Line(line)
     }
 
     /// The next block of `input`, `None` at its end. Waits for as much as a block takes.
@@ -239,8 +289,8 @@ impl Lines {
         }
         let mut bytes = std::mem::replace(&mut self.buffer, next);
         bytes.truncate(len);
-        let block =
-            Block::Text { text: Text::new(bytes), origin: self.origin.clone(), at: self.at };
+        let (text, origin) = (Text::new(bytes), self.origin.clone());
+        let block = Block::Text { text, origin, at: self.at, head: self.head.clone() };
         self.at += len as u64;
         (self.filled, self.searched) = (rest, 0);
         block
@@ -331,10 +381,10 @@ mod tests {
         while let Some(block) = lines.next(&mut input).unwrap() {
             let most = SMALL.line_bytes + SMALL.block_bytes + Text::PADDING;
             assert!(lines.buffer.capacity() <= most, "invariant 3");
-            if recycle && let Block::Text { text, origin, at } = block {
+            if recycle && let Block::Text { text, origin, at, head } = block {
                 let copy = Text::new(text.text().to_vec());
                 lines.recycle(text);
-                blocks.push(seen(Block::Text { text: copy, origin, at }));
+                blocks.push(seen(Block::Text { text: copy, origin, at, head }));
             } else {
                 blocks.push(seen(block));
             }
@@ -406,6 +456,47 @@ mod tests {
         }
         check(b"", vec![1]);
         check(b"\n\n\r\n", vec![1]);
+    }
+
+    /// Asserts the header of an input, and that the blocks after it are those of the rest.
+    fn check_head(bytes: &[u8], head: Head, rest: &[u8]) {
+        for sizes in [vec![1], vec![7, 3], vec![100]] {
+            let mut lines = Lines::new("test".into(), SMALL);
+            let mut input = Drips { left: bytes, sizes, reads: 0 };
+            assert_eq!(lines.head(&mut input).unwrap(), head);
+            if head == Head::TooLong {
+                continue;
+            }
+            let skipped = (bytes.len() - rest.len()) as u64;
+            let mut blocks = Vec::new();
+            while let Some(block) = lines.next(&mut input).unwrap() {
+                if let (Block::Text { head: Some(of), .. }, Head::Line(line)) = (&block, &head) {
+                    assert_eq!(of, line);
+                } else {
+                    assert!(matches!(block, Block::TooLong { .. }), "every text has its header");
+                }
+                let (at, bytes, len) = seen(block);
+                blocks.push((at - skipped, bytes, len));
+            }
+            assert_eq!(blocks, naive(rest));
+        }
+    }
+
+    #[test]
+    fn a_header_is_read_apart_and_goes_with_every_block() {
+        let line = |text: &[u8]| Head::Line(text.into());
+        let rest = [b"1,2\n345678,9\nabcdefg,hi\n".as_slice(), &b"x".repeat(60), b"\nend"].concat();
+        check_head(&[b"a,b\r\n", rest.as_slice()].concat(), line(b"a,b\r"), &rest);
+        check_head(
+            &[b"0123456789abcde\n", rest.as_slice()].concat(),
+            line(b"0123456789abcde"),
+            &rest,
+        );
+        check_head(b"0123456789abcdef\n1\n", Head::TooLong, b"");
+        check_head(b"a,b", line(b"a,b"), b"");
+        check_head(b"a,b\n", line(b"a,b"), b"");
+        check_head(b"\n1\n", line(b""), b"1\n");
+        check_head(b"", Head::Empty, b"");
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub fn open_source(options: &SourceOptions) -> Result<Box<dyn Source>, PortError
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkOptions {
     File(file::FileSinkOptions),
+    /// Rows in sub-folders, as [`file::folders::put_rows`] writes them.
+    Folders(file::FileSinkOptions),
     Stdout(stdout::StdoutSinkOptions),
     Blackhole,
 }
@@ -56,6 +58,11 @@ pub fn open_sinks(options: &SinkOptions, shards: usize) -> Result<Vec<Box<dyn Si
     match options {
         SinkOptions::File(options) => {
             (0..shards).map(|shard| file::sink::FileSink::open(options, shard).map(boxed)).collect()
+        }
+        SinkOptions::Folders(options) => {
+            let limits = file::folders::FolderLimits::default();
+            let sink = |shard| file::folders::FoldersSink::open(options, shard, limits);
+            (0..shards).map(|shard| sink(shard).map(boxed)).collect()
         }
         SinkOptions::Stdout(options) => {
             let sinks = stdout::StdoutSink::open(options, shards)?;

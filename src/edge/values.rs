@@ -60,7 +60,7 @@ mod tests {
     fn a_few_rows_are_one_block_and_none_are_none() {
         let options = |text: &str| ValuesOptions { origin: "p.toml".into(), text: text.into() };
         let mut source = ValuesSource::new(&options("{\"a\":1}\n{\"a\":2}"));
-        let Next::Block(Block::Text { text, origin, at }) = source.next(0).unwrap() else {
+        let Next::Block(Block::Text { text, origin, at, .. }) = source.next(0).unwrap() else {
             panic!("a block of lines comes first");
         };
         assert_eq!((&*origin, at), ("p.toml", 0));

@@ -83,6 +83,19 @@ impl Program {
         Ok(Program::of(&lower::compile(text, &mut names)?))
     }
 
+    /// As [`Program::compile`], for the value as a text: what `CAST(... AS STRING)` gives.
+    ///
+    /// # Errors
+    /// As [`Program::compile`]; and if the type has no text.
+    pub fn text(text: &str, scope: &Scope) -> Result<Program, ExprError> {
+        let mut names = RowNames { scope };
+        let node = lower::compile(text, &mut names)?;
+        let message = format!("a {} has no text", node.type_name());
+        let node = node.cast(&DataType::String);
+        let wrong = || ExprError { message, span: 0..text.len(), hint: None };
+        Ok(Program::of(&node.ok_or_else(wrong)?))
+    }
+
     /// As [`Program::compile`], for a condition.
     ///
     /// # Errors

@@ -14,7 +14,6 @@ use super::reader::Dealt;
 use super::shard::Gate;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::ring::{Receiver, Sender};
-use crate::ground::slot;
 use crate::ground::time::{END, NEVER, Time, watermark};
 use crate::ops::Rows;
 use crate::port::Text;
@@ -198,7 +197,7 @@ impl<H: Host> SourceTask<H> {
 
     /// Fills in times and marks of rows `from..to`; rows without an event time are rejected.
     fn stamp(
-        &self,
+        &mut self,
         batch: &RecordBatch,
         from: usize,
         to: usize,
@@ -217,7 +216,8 @@ impl<H: Host> SourceTask<H> {
                     select.retain(|&row| {
                         let here = !batch.is_null(row as usize, column);
                         if !here {
-                            reject_timeless(row, rejected);
+                            let reason = "the event time is NULL";
+                            self.node.decode.reject(batch, row as usize, reason, rejected);
                         }
                         here
                     });
@@ -263,10 +263,4 @@ impl<H: Host> SourceTask<H> {
             _ => clock.emitted,
         };
     }
-}
-
-fn reject_timeless(row: u32, rejected: &mut BatchBuilder) {
-    let reason = slot::put(b"the event time is NULL", &mut rejected.heap);
-    let position = slot::put(format!("row {row} of a batch").as_bytes(), &mut rejected.heap);
-    rejected.push_nulls(&[0, reason, position], &[1]);
 }

@@ -42,6 +42,15 @@ pub const FILES_MAX: usize = 1 << 20;
 pub const MAPPED_BEHIND_BYTES: usize = 16 << 20;
 /// What a sink collects before it asks the system to write, in bytes.
 pub const SINK_BUFFER_BYTES: usize = 256 << 10;
+/// Most sub-folders (`partition_by`) that one sink writes into on one shard in one epoch; one more
+/// stops the run. Each is synced by itself, some ms a folder.
+pub const SINK_FOLDERS_MAX: usize = 4096;
+/// What a sink with sub-folders collects for all of them on one shard before it asks the system to
+/// write, in bytes.
+pub const SINK_FOLDERS_BYTES: usize = 16 << 20;
+/// Longest name of a sub-folder, in bytes (systems take 255); a longer one is cut, and a hash put
+/// in place of the rest.
+pub const FOLDER_NAME_BYTES_MAX: usize = 200;
 /// Longest wait for a peer to take a connection, in ms.
 pub const CONNECT_MS_MAX: u64 = 10_000;
 /// Most operators, keywords and parentheses of an expression (names, numbers and texts are free, so

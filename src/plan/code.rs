@@ -100,6 +100,8 @@ codes! {
     NotExactlyOnce = "E0701",
     /// A format that a connector does not speak.
     BadFormat = "E0702",
+    /// Two sinks write into one folder.
+    SharedFolder = "E0703",
     /// Right, but not built yet in this version.
     NotBuilt = "E0901",
 }

@@ -478,7 +478,7 @@ pub struct SinkPlan {
 pub struct SinkInput {
     pub port: PortRef,
     pub schema: SchemaRef,
-    /// Names the sub-folder of a row.
+    /// Names the sub-folder of a row; a STRING.
     pub partition_by: Option<Program>,
     /// Makes a row that comes again replace itself.
     pub id: Option<Program>,

@@ -4,12 +4,14 @@
 //! is written twice. TIMESTAMP is milliseconds or RFC 3339, BYTES base64, BOOLEAN `true` or
 //! `false`; blanks around a value that is no text are let be. A line has as many fields as there
 //! are columns, or it is rejected; a blank line is skipped. Lines are decoded in parallel blocks
-//! that end at newlines, so a quoted newline cannot be read and says so.
+//! that end at newlines, so a quoted newline cannot be read and says so. Fields stand in the order
+//! of the columns, or in that of the file's header line, where it has one (see [`header`]).
 //!
 //! Why not a crate: `csv-core` does not tell an empty field from an empty text in quotes, and reads
 //! quoted newlines as part of a record, which blocks cannot hold.
 
 mod encode;
+pub mod header;
 
 #[cfg(test)]
 mod tests;
@@ -32,40 +34,12 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 pub struct CsvDecoder {
     schema: Schema,
     event_time: Option<usize>,
-    /// The names of the header line, if there is one.
-    header: Option<Vec<String>>,
     /// The column of each field; `None`: one that no column wants.
     fields: Vec<Option<usize>>,
     row: Vec<u64>,
     nulls: Vec<u64>,
     scratch: Vec<u8>,
     bytes: Vec<u8>,
-}
-
-/// The names that a header line gives.
-///
-/// # Errors
-/// [`CodecError::Header`] if it is no line of fields, [`CodecError::HeaderTwice`].
-pub fn header_names(line: &[u8]) -> Result<Vec<String>, CodecError> {
-    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let (mut names, mut scratch) = (Vec::new(), Vec::new());
-    let mut at = 0;
-    loop {
-        let wrong = |why: &str| CodecError::Header(why.to_string());
-        let field = Field::read(line, at, &mut scratch).map_err(wrong)?;
-        let text = field.text(line, &scratch);
-        let name = std::str::from_utf8(text).map_err(|_| wrong("not UTF-8"))?;
-        if names.iter().any(|other| other == name) {
-            return Err(CodecError::HeaderTwice(name.to_string()));
-        }
-        names.push(name.to_string());
-        if field.end == line.len() {
-            return Ok(names);
-        }
-        at = field.end + 1;
-    }
 }
 
 /// A field of a line: its bytes lie between `start` and `stop`, or without their doubled quotes in
@@ -119,27 +93,15 @@ impl CsvDecoder {
     /// A decoder of rows of `schema`.
     ///
     /// # Errors
-    /// [`CodecError::Csv`] for a column of a type that has no text here, or
-    /// [`CodecError::HeaderTwice`].
+    /// [`CodecError::Csv`] for a column of a type that has no text here.
     pub fn new(schema: &Schema, options: &DecodeOptions) -> Result<CsvDecoder, CodecError> {
         check_types(schema)?;
-        let fields = match &options.csv_header {
-            None => (0..schema.width()).map(Some).collect(),
-            Some(names) => names.iter().map(|name| schema.index_of(name)).collect(),
-        };
-        if let Some(names) = &options.csv_header {
-            let twice = (1..names.len()).find(|&i| names[..i].contains(&names[i]));
-            if let Some(twice) = twice {
-                return Err(CodecError::HeaderTwice(names[twice].clone()));
-            }
-        }
         Ok(CsvDecoder {
             row: vec![0; schema.width()],
             nulls: vec![0; schema.width().div_ceil(64)],
             schema: schema.clone(),
             event_time: options.event_time,
-            header: options.csv_header.clone(),
-            fields,
+            fields: (0..schema.width()).map(Some).collect(),
             scratch: Vec::new(),
             bytes: Vec::new(),
         })
@@ -279,6 +241,11 @@ fn check_types(schema: &Schema) -> Result<(), CodecError> {
 }
 
 impl Decoder for CsvDecoder {
+    fn head(&mut self, line: &[u8]) -> Result<(), CodecError> {
+        self.fields = header::fields(line, &self.schema, self.event_time)?;
+        Ok(())
+    }
+
     fn decode(
         &mut self,
         padded: &[u8],
@@ -297,21 +264,16 @@ impl Decoder for CsvDecoder {
             let mut start = *at;
             let end = memchr::memchr(b'\n', &padded[start..len]).map_or(len, |n| start + n);
             *at = (end + 1).min(len);
-            let first = base + start as u64 == 0;
-            if first && padded[start..end].starts_with(BYTE_ORDER_MARK) {
+            let is_first = base + start as u64 == 0;
+            if is_first && padded[start..end].starts_with(BYTE_ORDER_MARK) {
                 start += BYTE_ORDER_MARK.len();
             }
             let line = &padded[start..end];
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let read = match &self.header {
-                Some(names) if first => match header_names(line) {
-                    Ok(found) if found == *names => continue,
-                    _ => Err("the header is not that of the first file".into()),
-                },
-                _ if line.trim_ascii().is_empty() => continue,
-                _ => self.read(text, start, line, &mut out.heap),
-            };
-            match read {
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            match self.read(text, start, line, &mut out.heap) {
                 Ok(()) => {
                     out.push_nulls(&self.row, &self.nulls);
                     count.taken += 1;

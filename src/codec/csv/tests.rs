@@ -20,7 +20,10 @@ fn schema() -> Schema {
 
 /// Decodes a text, then writes what came out: rows as CSV, rejected lines as `! reason @ byte`.
 fn decode(options: &DecodeOptions, text: &[u8], rows_max: usize) -> Vec<String> {
-    let mut decoder = CsvDecoder::new(&schema(), options).unwrap();
+    decode_with(&mut CsvDecoder::new(&schema(), options).unwrap(), text, rows_max)
+}
+
+fn decode_with(decoder: &mut CsvDecoder, text: &[u8], rows_max: usize) -> Vec<String> {
     let mut encoder = CsvEncoder::new(&schema(), &EncodeOptions::default()).unwrap();
     let mut padded = text.to_vec();
     padded.resize(text.len() + 64, 0);
@@ -96,21 +99,30 @@ fn wrong_lines_say_why() {
     );
     let said = decode(&DecodeOptions::default(), b"1,,\xFF,,,,", 1);
     assert_eq!(said, ["! field `name`: not UTF-8 @ f:byte 0"]);
-    let options = DecodeOptions { event_time: Some(3), ..Default::default() };
+    let options = DecodeOptions { event_time: Some(3) };
     let said = decode(&options, b"1,,,,,,", 1);
     assert_eq!(said, ["! field `at`: the event time is missing @ f:byte 0"]);
 }
 
 #[test]
 fn a_header_gives_the_order() {
-    let names = header_names(b"\xEF\xBB\xBFname,\"other\",id\r\n").unwrap();
-    assert_eq!(names, ["name", "other", "id"]);
-    let options = DecodeOptions { csv_header: Some(names), ..Default::default() };
-    assert_eq!(decode(&options, b"name,other,id\nx,y,1\n,,2", 10), ["1,,x,,,,", "2,,,,,,"]);
-    let said = decode(&options, b"id,name,other\nx,y,1\n", 1);
-    assert_eq!(said, ["! the header is not that of the first file @ f:byte 0", "1,,x,,,,"]);
-    assert_eq!(header_names(b"a,a"), Err(CodecError::HeaderTwice("a".into())));
-    assert!(matches!(header_names(b"\"a"), Err(CodecError::Header(_))));
+    let said = |heads: &[&[u8]], text: &[u8]| {
+        let mut decoder = CsvDecoder::new(&schema(), &DecodeOptions::default()).unwrap();
+        for head in heads {
+            decoder.head(head).unwrap();
+        }
+        decode_with(&mut decoder, text, 1)
+    };
+    assert_eq!(said(&[b"name,other,id"], b"x,y,1\n,,2"), ["1,,x,,,,", "2,,,,,,"]);
+    assert_eq!(said(&[b"name,id", b"id,ok"], b"1,true\n"), ["1,,,,true,,"]);
+    let few = "! 1 fields where there should be 2 @ f:byte 0";
+    assert_eq!(said(&[b"id,name"], b"1\n2,x\n"), [few, "2,,x,,,,"]);
+    let null = "! field `id`: NULL in a NOT NULL column @ f:byte 0";
+    assert_eq!(said(&[b"name,id"], b"x,\n"), [null]);
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_and_a_head_is_a_line_of_names() {
     let array = Column::new("a", DataType::Array(Box::new(DataType::BigInt)));
     let refused = CsvEncoder::new(&Schema::new(vec![array]), &EncodeOptions::default());
     let message = refused.err().unwrap().to_string();

@@ -342,7 +342,7 @@ fn wrong_lines_say_why() {
 #[test]
 fn a_missing_event_time_is_refused() {
     let schema = schema_of(&[("a", DataType::BigInt), ("ts", DataType::Timestamp)]);
-    let options = DecodeOptions { event_time: Some(1), ..Default::default() };
+    let options = DecodeOptions { event_time: Some(1) };
     let mut decoder = JsonDecoder::new(&schema, &options);
     let (rows, wrong) =
         decode(&mut decoder, b"{\"a\":1,\"ts\":5}\n{\"a\":1,\"ts\":null}\n{}\n", 10);

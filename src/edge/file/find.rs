@@ -4,7 +4,8 @@
 //! 2. A file is read once, however many ways lead to it by name.
 //! 3. What starts with `.` or `_` inside a folder is left out (parts under way, markers such as
 //!    `_SUCCESS`), as Flink's default enumerator does. A path that names such a file itself, or a
-//!    pattern with a part that starts so, means it.
+//!    pattern with a part that starts so, means it. The folder that a sink makes for rows without
+//!    a value is no such: its rows are rows.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -13,6 +14,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::edge::file::folder_name::NULL_FOLDER;
 use crate::ground::limits::{FILES_MAX, FOLDER_DEPTH_MAX};
 use crate::port::PortError;
 
@@ -56,7 +58,7 @@ fn is_pattern(path: &str) -> bool {
 }
 
 fn is_hidden(name: &OsStr) -> bool {
-    matches!(name.as_bytes().first(), Some(b'.' | b'_'))
+    matches!(name.as_bytes().first(), Some(b'.' | b'_')) && name != NULL_FOLDER
 }
 
 fn add_matches(pattern: &str, found: &mut Vec<PathBuf>) -> Result<(), PortError> {
@@ -209,14 +211,16 @@ mod tests {
     #[test]
     fn a_file_a_folder_or_a_pattern_stands_for_files_in_the_order_of_their_bytes() {
         check(&["a", "b"], "b", &["b"]);
-        let names = ["b", "B", "a10", "a9", "c/x", "c-x", "c/y/z", ".h", "_s", "c/_t", ".d/e"];
-        let all = ["B", "a10", "a9", "b", "c-x", "c/x", "c/y/z"];
+        let hidden = [".h", "_s", "c/_t", ".d/e"];
+        let names = ["b", "B", "a10", "a9", "c/x", "c-x", "c/y/z", "c/__null__/n"];
+        let names = [&names[..], &hidden].concat();
+        let all = ["B", "a10", "a9", "b", "c-x", "c/__null__/n", "c/x", "c/y/z"];
         check(&names, "", &all);
         check(&names, "**", &all);
         check(&names, "a*", &["a10", "a9"]);
-        check(&names, "*/*", &["c/x", "c/y/z"]);
+        check(&names, "*/*", &["c/__null__/n", "c/x", "c/y/z"]);
         check(&names, "[!ac]*", &["B", "b"]);
-        check(&names, "c*", &["c-x", "c/x", "c/y/z"]);
+        check(&names, "c*", &["c-x", "c/__null__/n", "c/x", "c/y/z"]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! parts appear whole.
 
 pub mod find;
+pub mod folder_name;
+pub mod folders;
 pub mod native;
 pub mod parts;
 pub mod sink;
@@ -18,11 +20,17 @@ use crate::ground::schema::{Schema, SchemaRef};
 /// native format's own check.
 pub type SchemaCheck = fn(&str, &Schema) -> Result<(), String>;
 
+/// Says why no rows of a schema, with its event time in the given column, stand below a header
+/// line; the format's own check.
+pub type HeadCheck = fn(&[u8], &Schema, Option<usize>) -> Result<(), String>;
+
 /// What files of a source hold.
 #[derive(Clone, Debug)]
 pub enum Contents {
     /// Lines: JSON, CSV, raw. Plain, gzip or zstd, told by the first bytes of each file.
     Lines,
+    /// Lines below a header line, one in each file; it must fit the schema by this check.
+    Headed { schema: SchemaRef, event_time: Option<usize>, check: HeadCheck },
     /// Native files, mapped; their schema must be this one by this check.
     Native { schema: SchemaRef, check: SchemaCheck },
 }

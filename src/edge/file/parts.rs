@@ -5,6 +5,7 @@
 //! .part-EPOCH-SHARD.EXT.tmp    a prepared part: whole and durable, not to be seen yet
 //! part-EPOCH-SHARD.EXT         a committed part
 //! .aside-N/                    parts of earlier runs, moved away by `--restore none`
+//! NAME/                        with `partition_by`: a sub-folder, with the same names in it
 //! ```
 //!
 //! 1. EPOCH has at least 10 digits and SHARD 3, so that the order of names is that of epochs, then
@@ -174,6 +175,14 @@ pub fn sync_folder(folder: &Path) -> Result<(), PortError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| failure("sync the folder", folder, error))
+}
+
+/// What a sink says to every call after a write or sync that failed.
+pub fn poisoned(folder: &Path) -> PortError {
+    PortError::Data(format!(
+        "an earlier write in `{}` failed; the run has to start again from its checkpoint",
+        folder.display()
+    ))
 }
 
 /// An error with what was tried, and what to do where that is known.

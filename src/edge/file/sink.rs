@@ -5,10 +5,9 @@
 //! 3. After a failed write or sync nothing more is tried on this sink: what the disk holds is not
 //!    known, and the run starts again from its checkpoint.
 //!
-//! Rows come encoded. Sub-folders by `partition_by` will be several of these, by folder, behind
-//! one [`Sink`].
+//! Rows come encoded. Sub-folders by `partition_by` are several of these, see [`super::folders`].
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +19,10 @@ use crate::port::{PortError, Sink};
 pub struct FileSink {
     options: FileSinkOptions,
     shard: usize,
+    /// The part under way, if it is open.
     open: Option<File>,
+    /// Whether the part under way has been begun.
+    begun: bool,
     buffer: Vec<u8>,
     /// Names in the folder changed since it was last synced.
     unsynced: bool,
@@ -42,20 +44,46 @@ impl FileSink {
             )));
         }
         make_folder(folder)?;
-        let sink = FileSink {
-            options: options.clone(),
-            shard,
-            open: None,
-            buffer: Vec::with_capacity(SINK_BUFFER_BYTES),
-            unsynced: false,
-            poisoned: false,
-        };
+        let mut sink = FileSink::of_folder(options.clone(), shard);
+        sink.buffer.reserve_exact(SINK_BUFFER_BYTES);
         // What a crash left under this name is worthless, and whether the folder can be written is
         // better known now than after the first epoch.
         let path = sink.open_path();
         let made = File::create(&path).and_then(|_| fs::remove_file(&path));
         made.map_err(|error| parts::failure("write in the folder", folder, error))?;
         Ok(sink)
+    }
+
+    /// A sink for a folder that is there and can be written.
+    pub(super) fn of_folder(options: FileSinkOptions, shard: usize) -> FileSink {
+        FileSink {
+            options,
+            shard,
+            open: None,
+            begun: false,
+            buffer: Vec::new(),
+            unsynced: false,
+            poisoned: false,
+        }
+    }
+
+    /// Bytes that wait in memory.
+    pub(super) fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Closes the file of the part under way until there is more to write into it.
+    pub(super) fn let_go(&mut self) {
+        self.open = None;
+    }
+
+    /// Writes what waits in memory, gives the memory back and closes the file.
+    pub(super) fn write_out(&mut self) -> Result<(), PortError> {
+        let path = self.open_path();
+        self.step("write", path, |sink| sink.flush())?;
+        self.buffer = Vec::new();
+        self.let_go();
+        Ok(())
     }
 
     fn open_path(&self) -> PathBuf {
@@ -71,8 +99,15 @@ impl FileSink {
     /// The part under way, made when its first row comes (invariant 2).
     fn part(&mut self) -> io::Result<&mut File> {
         if self.open.is_none() {
-            let mut file = File::create(self.open_path())?;
-            file.write_all(&self.options.head)?;
+            let path = self.open_path();
+            let file = if self.begun {
+                OpenOptions::new().append(true).open(path)?
+            } else {
+                let mut file = File::create(path)?;
+                file.write_all(&self.options.head)?;
+                file
+            };
+            self.begun = true;
             self.open = Some(file);
         }
         Ok(self.open.as_mut().expect("it was just opened"))
@@ -103,8 +138,9 @@ impl FileSink {
 
     fn close(&mut self, epoch: u64) -> io::Result<()> {
         self.flush()?;
-        if let Some(file) = self.open.take() {
-            file.sync_all()?;
+        if self.begun {
+            self.part()?.sync_all()?;
+            (self.open, self.begun) = (None, false);
             fs::rename(self.open_path(), self.prepared_path(epoch))?;
             File::open(&self.options.folder)?.sync_all()?;
         }
@@ -127,10 +163,7 @@ impl FileSink {
 
     fn refuse_if_poisoned(&self) -> Result<(), PortError> {
         if self.poisoned {
-            return Err(PortError::Data(format!(
-                "an earlier write in `{}` failed; the run has to start again from its checkpoint",
-                self.options.folder.display()
-            )));
+            return Err(parts::poisoned(&self.options.folder));
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ fn read(options: &FileSourceOptions) -> Result<Vec<Seen>, PortError> {
     let name = |origin: &str| origin.rsplit('/').next().unwrap().to_string();
     loop {
         match source.next(0)? {
-            Next::Block(Block::Text { text, origin, at }) => {
+            Next::Block(Block::Text { text, origin, at, .. }) => {
                 let bytes = text.text().to_vec();
                 blocks.push((name(&origin), at, bytes.clone(), bytes.len() as u64));
                 source.recycle(text);

@@ -5,6 +5,7 @@
 //!    checked, so that one mistake is one message.
 
 mod expr;
+mod folders;
 mod join;
 mod keyed;
 mod pattern;
@@ -76,6 +77,7 @@ pub fn check(mut file: File, name: &str, out: &mut Diagnostics) -> Option<Pipeli
         let written = file.checkpoint.as_ref();
         sinks.push(sink::sink(sink, &inputs, written, &checkpoint, checker.out));
     }
+    folders::folders(&file.sinks, checker.out);
     let tests = tests_block::tests(&mut checker);
     checker.unused();
     checker.event_times(&sources, &transforms);

@@ -1,6 +1,6 @@
 //! Sinks: formats, what the inputs may be, and what a sink can promise.
 
-use super::expr::compile;
+use super::expr::{compile, report};
 use super::source::{format, options};
 use super::wiring::Link;
 use crate::expr::{Program, Scope};
@@ -46,8 +46,11 @@ pub fn sink(
             let program = compile(text, &scope, out)?;
             word(text, what, program, out)
         };
-        let partition_by = per_row(&sink.partition_by, "a folder's name");
         let id = per_row(&sink.id, "an id");
+        let partition_by = per_row(&sink.partition_by, "a folder's name").and_then(|_| {
+            let text = sink.partition_by.as_ref()?;
+            Program::text(&text.value, &scope).map_err(|error| report(text, error, out)).ok()
+        });
         plan.inputs.push(SinkInput { port: link.port, schema: schema.clone(), partition_by, id });
     }
     Some(plan)

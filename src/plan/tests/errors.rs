@@ -393,6 +393,43 @@ fn lookups() {
     );
 }
 
+/// File sinks `a`, `b`, ... with these paths have exactly these mistakes.
+fn check_folders(paths: &[&str], expected: &[(&str, &str, &str)]) {
+    let sinks = paths.iter().zip('a'..).map(|(path, name)| {
+        format!("[sinks.{name}]\ntype = 'file'\ninputs = ['x']\npath = '{path}'\n")
+    });
+    check(&format!("{UNION}{}", sinks.collect::<String>()), expected);
+}
+
+#[test]
+fn sinks_that_share_a_folder() {
+    check_folders(&["out/a", "out/b", "out/a/c", "out"], &[]);
+    for same in ["out/a", "out/a/", "./out/a", "out/b/../a"] {
+        check_folders(
+            &["out/a", "out/b", same],
+            &[("E0703", &format!("'{same}'"), "give each its own")],
+        );
+    }
+    for (first, second, count) in [
+        ("out", "out/x", 1),
+        ("out/x/y", "out", 0),
+        (".", "/out", 0),
+        (".", "../out", 0),
+        (".", "out", 1),
+    ] {
+        let split = format!("{first}'\npartition_by = 'country");
+        let expected = [("E0703", &*format!("'{second}'"), "named by values")];
+        check_folders(&[&split, second], &expected[..count]);
+    }
+    let one = "[sinks.a]\ntype = 'file'\ninputs = ['x']\npath = 'out'\n";
+    let outcome = outcome(&around(&format!("{UNION}{one}{}", one.replace("s.a", "s.b"))), &[]);
+    let [found] = &outcome.found[..] else { panic!("{:?}", outcome.found) };
+    assert_eq!(found.message, "the sinks `a` and `b` write into one folder");
+    let [(place, why)] = &found.also[..] else { panic!("both places are shown") };
+    assert_eq!(why, "the folder of `a`");
+    assert!(place.start < found.span.start, "the first one's path");
+}
+
 #[test]
 fn promises_of_sinks() {
     check(
