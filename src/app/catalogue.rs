@@ -1,6 +1,8 @@
 //! The connectors of this build and their options, as the pipeline file writes them.
 
-use crate::plan::catalogue::{Catalogue, Connector, Delivery, OptionKind::*, optional, required};
+use crate::plan::catalogue::{
+    Catalogue, Connector, Delivery, OptionKind::*, of_format, optional, required,
+};
 
 const LINES: &[&str] = &["json", "csv", "native", "raw", "avro"];
 const FILES: &[&str] = &["json", "csv", "native", "avro"];
@@ -17,7 +19,7 @@ const SOURCES: &[Connector] = &[
     Connector {
         name: "file",
         built: true,
-        options: &[required("path", Text), optional("header", Boolean)],
+        options: &[required("path", Text), of_format("csv", "header", Boolean)],
         formats: LINES,
         delivery: Delivery::Transactional,
     },
@@ -64,7 +66,7 @@ const SINKS: &[Connector] = &[
     Connector {
         name: "file",
         built: true,
-        options: &[required("path", Text), optional("header", Boolean)],
+        options: &[required("path", Text), of_format("csv", "header", Boolean)],
         formats: FILES,
         delivery: Delivery::Transactional,
     },

@@ -49,7 +49,7 @@ impl Projection {
     pub fn project(&mut self, batch: &RecordBatch, select: &[u32], out: &mut BatchBuilder) {
         assert_eq!(out.width(), self.columns.len(), "a slot for every column");
         let first = out.rows();
-        let at = out.extend_rows(select.len());
+        let at = out.extend_rows_to_set(select.len());
         for (place, (_, program)) in self.columns.iter_mut().enumerate() {
             let is_heaped = program.data_type().is_heaped();
             let has_texts = is_heaped && !batch.heap().is_empty();

@@ -279,6 +279,8 @@ pub struct BatchBuilder {
     rows: usize,
     /// Bytes that the next batch is likely to take: what the last one took.
     likely: usize,
+    /// Bytes at the buffer's start that were written, in this batch or in one before.
+    written: usize,
 }
 
 impl BatchBuilder {
@@ -292,6 +294,7 @@ impl BatchBuilder {
             null_words: width.div_ceil(64),
             rows: 0,
             likely: rows * width * 8 + 64,
+            written: 0,
         }
     }
 
@@ -302,6 +305,7 @@ impl BatchBuilder {
             && self.rows == 0
             && vec.capacity() > self.buffer.capacity()
         {
+            self.written = vec.len();
             vec.clear();
             self.buffer = vec;
         }
@@ -397,6 +401,9 @@ impl BatchBuilder {
 
     /// All slots so far, row-major.
     pub fn slots_mut(&mut self) -> &mut [u64] {
+        if self.rows == 0 {
+            return &mut []; // The buffer may not be allocated yet.
+        }
         // SAFETY: the buffer holds exactly `rows * width` initialised words, 16-aligned.
         unsafe {
             std::slice::from_raw_parts_mut(self.buffer.as_mut_ptr().cast(), self.rows * self.width)
@@ -411,6 +418,24 @@ impl BatchBuilder {
             self.buffer.reserve(self.likely.max(more));
         }
         self.buffer.resize(self.buffer.len() + more, 0);
+        self.rows += rows;
+        if !self.nulls.is_empty() {
+            self.nulls.resize(self.rows * self.null_words, 0);
+        }
+        at
+    }
+
+    /// As [`BatchBuilder::extend_rows`], for callers that set every slot of the new rows: those may
+    /// hold anything that stood in a recycled batch.
+    pub fn extend_rows_to_set(&mut self, rows: usize) -> usize {
+        let (at, len) = (self.rows * self.width, self.buffer.len() + rows * self.width * 8);
+        if len > self.written || len > self.buffer.capacity() {
+            return self.extend_rows(rows);
+        }
+        // SAFETY: `len` is within the capacity, and the bytes up to it were written since the
+        // buffer was allocated: `written` is set when a batch's buffer comes back, and forgotten
+        // when it is given away; a buffer that grows in between is longer than `written`.
+        unsafe { self.buffer.set_len(len) };
         self.rows += rows;
         if !self.nulls.is_empty() {
             self.nulls.resize(self.rows * self.null_words, 0);
@@ -502,6 +527,7 @@ impl BatchBuilder {
     pub fn finish(&mut self) -> RecordBatch {
         let slots_len = self.rows * self.width;
         let mut buffer = std::mem::take(&mut self.buffer);
+        self.written = 0;
         let nulls_at = buffer.len();
         let tail = self.nulls.len() * 8 + self.heap.len() + 64;
         buffer.reserve(tail);
@@ -537,122 +563,4 @@ impl BatchBuilder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ground::schema::{Column, DataType};
-    use proptest::prelude::*;
-
-    struct Held(AlignedVec<16>);
-    impl Backing for Held {
-        fn bytes(&self) -> &[u8] {
-            &self.0
-        }
-    }
-
-    fn hold(bytes: &[u8]) -> Arc<dyn Backing> {
-        let mut held = AlignedVec::new();
-        held.extend_from_slice(bytes);
-        Arc::new(Held(held))
-    }
-
-    fn schema() -> Schema {
-        Schema::new(vec![Column::new("n", DataType::BigInt), Column::new("s", DataType::String)])
-    }
-
-    type Row = (Option<i64>, Option<Vec<u8>>);
-
-    fn build(rows: &[Row]) -> RecordBatch {
-        let mut builder = BatchBuilder::new(2, 4);
-        for (n, s) in rows {
-            let text = s.as_ref().map_or(0, |s| slot::put(s, &mut builder.heap));
-            let nulls = u64::from(n.is_none()) | u64::from(s.is_none()) << 1;
-            builder.push_nulls(&[n.unwrap_or(9) as u64, text], &[nulls]);
-        }
-        builder.finish()
-    }
-
-    fn rows_of(batch: &RecordBatch) -> Vec<Row> {
-        let row =
-            |r| (batch.get(r, 0).map(|n| n as i64), batch.get_bytes(r, 1).map(|s| s.to_vec()));
-        (0..batch.rows()).map(row).collect()
-    }
-
-    proptest! {
-        #[test]
-        fn rows_come_back_built_mapped_and_copied(
-            rows in proptest::collection::vec(
-                (proptest::option::of(any::<i64>()),
-                 proptest::option::of(proptest::collection::vec(any::<u8>(), 0..12))), 0..40)
-        ) {
-            let batch = build(&rows);
-            prop_assert_eq!(rows_of(&batch), rows.clone());
-            let len = batch.as_bytes().len();
-            let mapped = RecordBatch::from_bytes(hold(batch.as_bytes()), 0, len).unwrap();
-            mapped.check_heap(&schema()).unwrap();
-            prop_assert_eq!(rows_of(&mapped), rows.clone());
-            let mut copy = BatchBuilder::new(2, 1);
-            for row in 0..mapped.rows() {
-                copy.push_row_of(&mapped, row, &[1]);
-            }
-            prop_assert_eq!(rows_of(&copy.finish()), rows.clone());
-        }
-
-        #[test]
-        fn flipped_bytes_never_read_outside(
-            rows in proptest::collection::vec(
-                (proptest::option::of(any::<i64>()),
-                 proptest::option::of(proptest::collection::vec(any::<u8>(), 0..12))), 1..8),
-            at in any::<proptest::sample::Index>(), bit in 0..8u8
-        ) {
-            let mut bytes = build(&rows).as_bytes().to_vec();
-            let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
-            let len = bytes.len();
-            if let Ok(batch) = RecordBatch::from_bytes(hold(&bytes), 0, len)
-                && batch.check_heap(&schema()).is_ok()
-            {
-                rows_of(&batch);
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_taken_back_leaves_nothing() {
-        let mut builder = BatchBuilder::new(2, 1);
-        builder.push(&[1, slot::inline(b"one")]);
-        let before = builder.heap.len();
-        let long = slot::put(b"a long text", &mut builder.heap);
-        builder.push_nulls(&[0, long], &[1]);
-        builder.pop(Some(before));
-        let batch = builder.finish();
-        assert_eq!(rows_of(&batch), vec![(Some(1), Some(b"one".to_vec()))]);
-        assert!(batch.heap().is_empty());
-    }
-
-    #[test]
-    fn of_the_last_rows_some_are_kept_with_their_nulls() {
-        let mut builder = BatchBuilder::new(2, 1);
-        for row in 0..6 {
-            builder.push(&[row, 0]);
-        }
-        builder.nulls_mut()[4] = 2;
-        builder.retain_last(4, |i| i % 2 == 0);
-        let batch = builder.finish();
-        let row = |r| (batch.get(r, 0), batch.get(r, 1));
-        let rows: Vec<_> = (0..batch.rows()).map(row).collect();
-        let all = [(0, Some(0)), (1, Some(0)), (2, Some(0)), (4, None)];
-        assert_eq!(rows, all.map(|(n, other)| (Some(n), other)));
-    }
-
-    #[test]
-    fn rows_can_be_filled_by_column() {
-        let mut builder = BatchBuilder::new(2, 0);
-        let at = builder.extend_rows(3);
-        for row in 0..3 {
-            builder.slots_mut()[at + 2 * row] = row as u64;
-        }
-        builder.set_null_at(1, 0);
-        let batch = builder.finish();
-        assert_eq!((batch.get(0, 0), batch.get(1, 0), batch.get(2, 0)), (Some(0), None, Some(2)));
-    }
-}
+mod tests;

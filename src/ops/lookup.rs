@@ -334,7 +334,7 @@ impl Table {
     ) {
         let (records, out) = (rows.records, &mut port.builder);
         let (first, kept_width) = (out.rows(), if W == 0 { kept.width() } else { W });
-        let at = out.extend_rows(slots.len());
+        let at = out.extend_rows_to_set(slots.len());
         // Where most rows go on, so do the texts, all at once: no row's are looked at.
         let has_texts = !records.heap().is_empty() && !kept.heaped().is_empty();
         let is_whole = has_texts && slots.len() * 2 >= records.rows();

@@ -28,6 +28,8 @@ pub struct OptionInfo {
     pub name: &'static str,
     pub kind: OptionKind,
     pub required: bool,
+    /// The only format with which it means something.
+    pub format: Option<&'static str>,
 }
 
 /// What may stand as an option's value.
@@ -78,10 +80,15 @@ pub enum Delivery {
 
 /// An option that may be left out.
 pub const fn optional(name: &'static str, kind: OptionKind) -> OptionInfo {
-    OptionInfo { name, kind, required: false }
+    OptionInfo { name, kind, required: false, format: None }
 }
 
 /// An option that must be given.
 pub const fn required(name: &'static str, kind: OptionKind) -> OptionInfo {
-    OptionInfo { name, kind, required: true }
+    OptionInfo { name, kind, required: true, format: None }
+}
+
+/// An option of one format, that may be left out.
+pub const fn of_format(format: &'static str, name: &'static str, kind: OptionKind) -> OptionInfo {
+    OptionInfo { name, kind, required: false, format: Some(format) }
 }

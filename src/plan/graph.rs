@@ -122,6 +122,20 @@ pub enum Format {
     Parquet,
 }
 
+impl Format {
+    /// As it is written in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Csv => "csv",
+            Format::Native => "native",
+            Format::Avro => "avro",
+            Format::Raw => "raw",
+            Format::Parquet => "parquet",
+        }
+    }
+}
+
 /// Options of a connector, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options(pub Vec<(&'static str, OptionValue)>);

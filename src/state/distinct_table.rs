@@ -116,8 +116,8 @@ impl Pairs {
             // Where the live ones come and go the table need not grow.
             self.filled = self.live(frontier, oldest);
         }
-        let crowded = self.full * 2 > self.buckets();
-        if crowded || (is_filled && (self.filled + more) * 4 > entries * 3) {
+        let crowded = self.full * 4 > self.buckets();
+        if crowded || (is_filled && (self.filled + more) * 3 > entries * 2) {
             self.rebuild(more, frontier, oldest);
         }
     }
@@ -164,8 +164,8 @@ impl Pairs {
     fn rebuild(&mut self, more: usize, frontier: i64, oldest: i64) {
         let live = self.live(frontier, oldest);
         let mut log = 4;
-        // A small table stays in the caches, and its pages need not be made: at most 3/5 full.
-        while (4usize << log) * 3 < (live + more) * 5 {
+        // At most half full with what is about to come.
+        while (4usize << log) < (live + more) * 2 {
             log += 1;
         }
         let old = std::mem::replace(&mut self.table, Words::zeroed(8 << log));
@@ -226,11 +226,14 @@ impl Pairs {
         let mut bucket = home;
         loop {
             let line: &[u64; 8] = self.table[bucket * 8..][..8].try_into().ok()?;
-            for i in 0..4 {
+            // No branch but whether it is there: at which place cannot be guessed.
+            let is_pair = |i: usize| {
                 let about = line[4 + i];
-                if line[i] == value && about >> 32 == u64::from(slot) && about & BITS != 0 {
-                    return Some(bucket * 8 + i);
-                }
+                line[i] == value && about >> 32 == u64::from(slot) && about & BITS != 0
+            };
+            let found = (0..4).fold(0u32, |found, i| found | u32::from(is_pair(i)) << i);
+            if found != 0 {
+                return Some(bucket * 8 + found.trailing_zeros() as usize);
             }
             if line[4] & FULL == 0 {
                 return None;
@@ -244,14 +247,17 @@ impl Pairs {
         let mut bucket = home;
         loop {
             let line = &mut self.table[bucket * 8..][..8];
-            for i in 0..4 {
+            let is_free = |i: usize| {
                 let held = line[4 + i];
-                if held & BITS == 0 || Pairs::last(held, frontier) < oldest {
-                    line[i] = value;
-                    line[4 + i] = about | held & FULL;
-                    self.filled += 1;
-                    return;
-                }
+                (held & BITS == 0) | (Pairs::last(held, frontier) < oldest)
+            };
+            let free = (0..4).fold(0u32, |free, i| free | u32::from(is_free(i)) << i);
+            if free != 0 {
+                let i = free.trailing_zeros() as usize;
+                line[i] = value;
+                line[4 + i] = about | line[4 + i] & FULL;
+                self.filled += 1;
+                return;
             }
             if line[4] & FULL == 0 {
                 line[4] |= FULL;

@@ -65,7 +65,7 @@ impl Emitter {
         port: &mut Port,
     ) -> u64 {
         let rows = merged.slots.len();
-        self.builder.extend_rows(rows);
+        self.builder.extend_rows_to_set(rows);
         self.write_keys(&merged.slots, keys, window);
         let column = self.keys + if self.bounds { 2 } else { 0 };
         let overflows = layout.finish(merged, distinct, &mut self.builder, 0, column);

@@ -176,7 +176,7 @@ impl Queue {
         let width = if W == 0 { self.width() } else { W };
         let (stride, first) = (self.stride, out.rows());
         let words = &self.words[..];
-        let at = out.extend_rows(ids.len());
+        let at = out.extend_rows_to_set(ids.len());
         let mut more = 0;
         let mut rows = &mut out.slots_mut()[at..];
         for (i, &id) in ids.iter().enumerate() {

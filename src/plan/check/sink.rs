@@ -1,7 +1,7 @@
 //! Sinks: formats, what the inputs may be, and what a sink can promise.
 
 use super::expr::{compile, report};
-use super::source::{format, options};
+use super::source::{format, of_other_formats, options};
 use super::wiring::Link;
 use crate::expr::{Program, Scope};
 use crate::ground::schema::{DataType, Schema, SchemaRef};
@@ -26,6 +26,7 @@ pub fn sink(
     delivery(sink, connector, checkpoint, settings, out);
     one_schema(sink, format, inputs, out);
     let empty = Schema { columns: Vec::new() };
+    of_other_formats(connector.options, &sink.options, format, out);
     let mut plan = SinkPlan {
         name: sink.name.value.clone(),
         type_at: sink.type_at,

@@ -8,7 +8,7 @@ use super::schema::{Schemas, column_of, rejected};
 use super::settings::{Sign, millis, millis_or};
 use crate::expr::Scope;
 use crate::ground::schema::{Column, DataType, Schema, SchemaRef};
-use crate::plan::catalogue::{Connector, OptionValue};
+use crate::plan::catalogue::{Connector, OptionInfo, OptionValue};
 use crate::plan::code::Code;
 use crate::plan::diagnostic::{Diagnostic, Diagnostics, Severity, Span, Spanned, quoted, suggest};
 use crate::plan::graph::{
@@ -37,6 +37,8 @@ pub fn source(source: &Source, schemas: &Schemas, out: &mut Diagnostics) -> Chec
     let schema = Arc::new(Schema::new(decoded.columns.iter().map(plain).collect()));
     let time = time(source, &schema, out);
     let watermark = watermark(source, time, &schema, out);
+    let about = source.connector.map_or(&[][..], |connector| connector.options);
+    of_other_formats(about, &source.options, format, out);
     let options = options(&source.options, &decoded, out);
     let plan = source.connector.map(|connector| SourcePlan {
         name: source.name.value.clone(),
@@ -214,6 +216,23 @@ pub fn options(
         RawOption::Rows(nodes) => OptionValue::Rows(rows(nodes, schema, Severity::Warning, out)),
     };
     Options(options.iter().map(|(name, option)| (*name, value(&option.value, out))).collect())
+}
+
+/// Reports options that mean nothing with the component's format.
+pub fn of_other_formats(
+    about: &[OptionInfo],
+    options: &[(&'static str, Spanned<RawOption>)],
+    format: Option<Format>,
+    out: &mut Diagnostics,
+) {
+    let Some(format) = format else { return };
+    for (name, option) in options {
+        let own = about.iter().find(|info| info.name == *name).and_then(|info| info.format);
+        let Some(own) = own.filter(|&own| own != format.word()) else { continue };
+        let message = format!("`{name}` is an option of {own}, and this is {}", format.word());
+        let wrong = Diagnostic::error(Code::Conflict, option.span, message);
+        out.add(wrong.hint(format!("leave `{name}` out, or write `format = \"{own}\"`")));
+    }
 }
 
 /// Reports a source that feeds a transform which needs its time, and has none.

@@ -227,6 +227,19 @@ fn event_time_is_asked_for_where_it_is_needed() {
 }
 
 #[test]
+fn an_option_of_another_format_is_not_ignored() {
+    let source = |format: &str| {
+        format!(
+            "{UNION}[sources.s]\ntype = 'file'\npath = 'a'\nschema = 'transaction'\n{format}\n\
+             header = true\n[sinks.b]\ntype = 'stdout'\ninputs = ['s']"
+        )
+    };
+    check(&source("format = 'json'"), &[("E0207", "true", "`format = \"csv\"`")]);
+    check(&source(""), &[("E0207", "true", "leave `header` out")]);
+    check(&source("format = 'csv'"), &[]);
+}
+
+#[test]
 fn inputs_of_one_schema() {
     check(
         "[transforms.m]\ntype = 'map'\ninputs = ['t']\nselect = { txn_id = 'txn_id', user = 'user_id' }\n\

@@ -5,7 +5,9 @@ mod settings;
 mod shown;
 mod valid;
 
-use super::catalogue::{Catalogue, Connector, Delivery, OptionKind::*, optional, required};
+use super::catalogue::{
+    Catalogue, Connector, Delivery, OptionKind::*, of_format, optional, required,
+};
 use super::diagnostic::Severity;
 use super::graph::Pipeline;
 use super::{Input, Outcome, read};
@@ -18,7 +20,7 @@ const fn connector(name: &'static str, built: bool, delivery: Delivery) -> Conne
 pub const CATALOGUE: Catalogue = Catalogue {
     sources: &[
         Connector {
-            options: &[required("path", Text), optional("header", Boolean)],
+            options: &[required("path", Text), of_format("csv", "header", Boolean)],
             ..connector("file", true, Delivery::Transactional)
         },
         Connector {
