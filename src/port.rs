@@ -108,6 +108,35 @@ pub trait Source: Send {
     /// [`PortError`] stops the run.
     fn next(&mut self, wait_ms: u64) -> Result<Next, PortError>;
 
+    /// Where the source stands: what [`Source::resume`] takes, of a source opened in the same way,
+    /// to give just the blocks behind those given so far. `None` if what was read cannot be read
+    /// again.
+    fn position(&self) -> Option<u64> {
+        None
+    }
+
+    /// Goes to a position, before the first block. As it stands here the position is a number of
+    /// blocks, which are read and let go.
+    ///
+    /// # Errors
+    /// [`PortError`] stops the run, also where the input has become shorter than that.
+    fn resume(&mut self, position: u64) -> Result<(), PortError> {
+        for done in 0..position {
+            match self.next(0)? {
+                Next::Block(Block::Text { text, .. }) => self.recycle(text),
+                Next::Block(_) => {}
+                Next::Idle | Next::End => {
+                    return Err(PortError::Setup(format!(
+                        "the input ends after {done} blocks, and the checkpoint was made behind \
+                         block {position}: it has changed since; put it back as it was, or start \
+                         afresh with `--restore none`"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Gives back the memory of a text block that has been decoded.
     fn recycle(&mut self, _text: Text) {}
 

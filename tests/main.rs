@@ -6,6 +6,7 @@ mod aggregates;
 mod bad_input;
 mod command;
 mod configs;
+mod crash;
 mod csv_header;
 mod fraud;
 mod partition_by;

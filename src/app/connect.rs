@@ -34,14 +34,16 @@ pub struct Connectors {
 }
 
 impl Connectors {
-    /// Opens the sinks for `shards` and prepares what sources share. Output of earlier runs is set
-    /// aside; `notes` says so.
+    /// Opens the sinks for `shards` and prepares what sources share. A run that goes on behind a
+    /// `durable` epoch makes the parts up to it seen and drops later ones; otherwise output of
+    /// earlier runs is set aside. `notes` says so.
     ///
     /// # Errors
     /// [`RunError`] that names the component and what to do.
     pub fn open(
         pipeline: &Pipeline,
         shards: usize,
+        durable: Option<u64>,
         notes: &mut Vec<String>,
     ) -> Result<Arc<Connectors>, RunError> {
         let mut made = BTreeMap::new();
@@ -56,7 +58,10 @@ impl Connectors {
         for plan in &pipeline.sinks {
             let failed = |error| RunError::of(&plan.name, error);
             let options = sink_of(plan)?;
-            notes.extend(set_aside(&plan.name, &options).map_err(failed)?);
+            match durable {
+                Some(epoch) => settle(&options, epoch).map_err(failed)?,
+                None => notes.extend(set_aside(&plan.name, &options).map_err(failed)?),
+            }
             let opened = open_sinks(&options, shards).map_err(failed)?;
             if let SinkOptions::File(options) | SinkOptions::Folders(options) = &options {
                 folders.add(&plan.name, &options.folder)?;
@@ -67,9 +72,9 @@ impl Connectors {
     }
 }
 
-/// Moves the parts of a sink's earlier runs out of sight, and says so if there were any.
-fn set_aside(name: &str, options: &SinkOptions) -> Result<Option<String>, PortError> {
-    let folders = match options {
+/// All folders into which a sink writes parts.
+fn folders_of(options: &SinkOptions) -> Result<Vec<PathBuf>, PortError> {
+    Ok(match options {
         SinkOptions::File(options) => vec![options.folder.clone()],
         SinkOptions::Folders(options) => {
             let mut all = sub_folders(&options.folder)?;
@@ -77,7 +82,20 @@ fn set_aside(name: &str, options: &SinkOptions) -> Result<Option<String>, PortEr
             all
         }
         _ => Vec::new(),
-    };
+    })
+}
+
+/// Shows the parts of epochs up to `durable` that a crash left hidden, and drops later ones.
+fn settle(options: &SinkOptions, durable: u64) -> Result<(), PortError> {
+    for folder in folders_of(options)? {
+        parts::settle(&folder, durable)?;
+    }
+    Ok(())
+}
+
+/// Moves the parts of a sink's earlier runs out of sight, and says so if there were any.
+fn set_aside(name: &str, options: &SinkOptions) -> Result<Option<String>, PortError> {
+    let folders = folders_of(options)?;
     let (mut moved, mut places) = (0, Vec::new());
     for folder in folders {
         let (parts, place) = parts::set_aside(&folder)?;

@@ -7,15 +7,21 @@ use std::time::Instant;
 use thiserror::Error;
 
 use super::arguments::Restore;
+use super::checkpoints::Folder;
 use super::connect::Connectors;
-use super::report::{Counts, Latency, SinkCount, SourceCount, TransformCount};
+use super::report::{
+    CheckpointBytes, CheckpointCount, CheckpointDuration, Counts, Latency, SinkCount, SourceCount,
+    TransformCount,
+};
 use super::{FAILED, WRONG, eprint};
 use crate::flow;
+use crate::flow::epochs::{Epochs, Rhythm, Store};
 use crate::flow::gauge::Gauges;
 use crate::flow::host_uring::{self, Cores, Placement};
 use crate::flow::run::Supervisor;
+use crate::flow::snapshot::Restored;
 use crate::ground::time::NEVER;
-use crate::plan::build::{component, run_plan};
+use crate::plan::build::{From, component, run_plan};
 use crate::plan::graph::{self, Pipeline};
 
 /// All that a run is started with.
@@ -35,7 +41,7 @@ pub struct Live {
     sources: Vec<String>,
     transforms: Vec<String>,
     sinks: Vec<String>,
-    running: OnceLock<(Arc<Gauges>, usize)>,
+    running: OnceLock<(Arc<Gauges>, Arc<Epochs>, usize)>,
 }
 
 impl Live {
@@ -52,7 +58,8 @@ impl Live {
     /// Counts so far.
     pub fn counts(&self) -> Counts {
         let zero = Gauges::new(self.components(), 1);
-        let gauges = self.running.get().map_or(&zero, |(gauges, _)| gauges);
+        let gauges = self.running.get().map_or(&zero, |(gauges, _, _)| gauges);
+        let made = self.running.get().map(|(_, epochs, _)| epochs.made()).unwrap_or_default();
         let of = |names: &[String], first: usize| {
             let named = names.iter().cloned().enumerate();
             named.map(|(i, name)| (first + i, name)).collect::<Vec<_>>()
@@ -91,14 +98,19 @@ impl Live {
                 p999: ms.p999,
                 max: ms.max,
             }),
+            checkpoints: CheckpointCount {
+                completed: made.completed,
+                failed: made.failed,
+                duration_ms: CheckpointDuration { p50: made.p50_ms, p99: made.p99_ms },
+                bytes: CheckpointBytes { last: made.bytes, full: made.bytes },
+            },
             first_row_ms: gauges.first_row_ns().map(|ns| ns as f64 / 1e6),
-            ..Counts::default()
         }
     }
 
     /// Shards of the run.
     pub fn shards(&self) -> usize {
-        self.running.get().map_or(0, |(_, shards)| *shards)
+        self.running.get().map_or(0, |(_, _, shards)| *shards)
     }
 
     fn components(&self) -> usize {
@@ -127,9 +139,6 @@ impl RunError {
     }
 }
 
-/// Number of the epoch that all output of a run without checkpoints belongs to.
-const ONLY_EPOCH: u64 = 1;
-
 /// Runs a pipeline to its end.
 ///
 /// # Errors
@@ -137,7 +146,7 @@ const ONLY_EPOCH: u64 = 1;
 pub fn run(job: Job) -> Result<(), RunError> {
     if let Restore::Path(path) = &job.restore {
         return Err(RunError::Setup(format!(
-            "`--restore {}`: this version makes no checkpoints yet, so there is none to restore",
+            "`--restore {}`: this version restores the newest checkpoint of `data_dir` only",
             path.display()
         )));
     }
@@ -151,15 +160,86 @@ pub fn run(job: Job) -> Result<(), RunError> {
     let mut notes: Vec<String> = warning.into_iter().collect();
     host_uring::check(placement.shards())?;
     let shards = placement.shards();
-    let connectors = Connectors::open(pipeline, shards, &mut notes)?;
+    let (store, from, durable) = checkpoints(&job, &mut notes)?;
+    let connectors = Connectors::open(pipeline, shards, durable, &mut notes)?;
     for note in notes {
         eprint(&format!("note: {note}\n"));
     }
     let gauges = Arc::new(Gauges::new(component::count(pipeline), shards));
+    let settings = &pipeline.checkpoint;
+    let rhythm = Rhythm {
+        interval_ms: settings.interval_ms.map(|ms| ms.max(1) as u64),
+        min_pause_ms: settings.min_pause_ms.max(0) as u64,
+        timeout_ms: settings.timeout_ms.max(1) as u64,
+        tolerable_failures: settings.tolerable_failures,
+    };
+    let names = pipeline.sources.iter().map(|plan| plan.name.clone()).collect();
+    let epochs = Arc::new(Epochs::new(names, shards, durable.unwrap_or(0), rhythm, store));
     // Set once: a job is run once.
-    let _ = job.live.running.set((gauges.clone(), shards));
-    let mut plan = run_plan(pipeline, placement, connectors, gauges, ONLY_EPOCH)?;
+    let _ = job.live.running.set((gauges.clone(), epochs.clone(), shards));
+    let mut plan = run_plan(pipeline, placement, connectors, gauges, epochs, from)?;
     plan.started = Some(job.started);
     let supervisor = Arc::new(Supervisor::stopped_by(job.stop));
     Ok(plan.run(&supervisor)?)
+}
+
+/// Where checkpoints go, what the run goes on from, and that checkpoint's number.
+type Checkpoints = (Option<Box<dyn Store>>, From, Option<u64>);
+
+/// Finds the checkpoint to go on from.
+///
+/// # Errors
+/// [`RunError`]: a checkpoint that is damaged or of another pipeline, or a folder that cannot be
+/// read.
+fn checkpoints(job: &Job, notes: &mut Vec<String>) -> Result<Checkpoints, RunError> {
+    let (pipeline, settings) = (&job.pipeline, &job.pipeline.checkpoint);
+    if !settings.is_given {
+        return Ok((None, From::default(), None));
+    }
+    if settings.remote.is_some() {
+        let reason = "`checkpoint.remote` is not built yet; leave it out";
+        return Err(RunError::Setup(reason.into()));
+    }
+    if settings.unaligned != graph::Unaligned::Never {
+        notes.push("`checkpoint.unaligned` is not built yet: barriers are aligned".into());
+    }
+    let of = |error: crate::port::PortError| flow::RunError::of("checkpoint", error);
+    let folder = Folder::new(pipeline.engine.data_dir.as_ref(), &pipeline.name, settings.retained);
+    let found = match job.restore {
+        Restore::None => {
+            if let Some(aside) = folder.set_aside().map_err(of)? {
+                notes.push(format!("the old checkpoints were moved to {}", aside.display()));
+            }
+            None
+        }
+        _ => folder.latest(notes).map_err(of)?,
+    };
+    let store: Option<Box<dyn Store>> = Some(Box::new(folder));
+    let Some(found) = found else { return Ok((store, From::default(), None)) };
+    let manifest = found.manifest;
+    let other = |reason: String| Err(RunError::Failed(flow::RunError::of("checkpoint", reason)));
+    if manifest.pipeline != pipeline.name {
+        return other(format!(
+            "`{}` holds the checkpoints of the pipeline `{}`; give each pipeline a `data_dir` of \
+             its own",
+            pipeline.engine.data_dir, manifest.pipeline
+        ));
+    }
+    let is_gone = |name: &str| pipeline.sources.iter().all(|plan| plan.name != name);
+    if let Some(gone) = manifest.sources.iter().find(|source| is_gone(&source.name)) {
+        return other(format!(
+            "the checkpoint knows how far the source `{}` was read, and the pipeline has no such \
+             source: under another name its rows would come again; put the name back, or start \
+             afresh with `--restore none`",
+            gone.name
+        ));
+    }
+    notes.push(format!("goes on behind checkpoint {}", manifest.epoch));
+    let position = |source: super::checkpoints::SourceAt| Some((source.name, source.position?));
+    let restored = Restored { images: found.images, epoch: manifest.epoch };
+    let from = From {
+        positions: manifest.sources.into_iter().filter_map(position).collect(),
+        restored: Some(Arc::new(restored)),
+    };
+    Ok((store, from, Some(manifest.epoch)))
 }

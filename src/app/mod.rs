@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod by_folder;
 pub mod catalogue;
+pub mod checkpoints;
 pub mod connect;
 pub mod engine;
 pub mod load;

@@ -17,6 +17,8 @@ pub struct ValuesSource {
     lines: Lines,
     text: Vec<u8>,
     taken: usize,
+    /// Blocks given.
+    given: u64,
 }
 
 impl ValuesSource {
@@ -26,6 +28,7 @@ impl ValuesSource {
             lines: Lines::new(options.origin.as_str().into(), LineLimits::default()),
             text: options.text.clone().into_bytes(),
             taken: 0,
+            given: 0,
         }
     }
 }
@@ -36,7 +39,10 @@ impl Source for ValuesSource {
         let block = self.lines.next(&mut left);
         self.taken = self.text.len() - left.len();
         match block {
-            Ok(Some(block)) => Ok(Next::Block(block)),
+            Ok(Some(block)) => {
+                self.given += 1;
+                Ok(Next::Block(block))
+            }
             Ok(None) => Ok(Next::End),
             Err(source) => Err(PortError::Io { what: "cannot read the values".into(), source }),
         }
@@ -44,6 +50,10 @@ impl Source for ValuesSource {
 
     fn recycle(&mut self, text: Text) {
         self.lines.recycle(text);
+    }
+
+    fn position(&self) -> Option<u64> {
+        Some(self.given)
     }
 
     fn is_bounded(&self) -> bool {

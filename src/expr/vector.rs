@@ -131,6 +131,11 @@ impl Program {
         }
     }
 
+    /// The instructions, for telling programs apart.
+    pub fn listing(&self) -> String {
+        format!("{:?}", self.code)
+    }
+
     /// The type of the values.
     pub fn data_type(&self) -> &DataType {
         &self.code.data_type

@@ -67,6 +67,10 @@ pub enum Message {
         mark: Time,
         idle: bool,
     },
+    /// What was sent before belongs to an epoch that ends here.
+    Barrier {
+        epoch: u64,
+    },
     /// No block will follow. `finished`: the input was read to its end, everything is due;
     /// otherwise the run was told to stop.
     End {
@@ -384,6 +388,25 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Says that an epoch ends behind the block that was ended last.
+    ///
+    /// # Errors
+    /// [`Ended::Aborted`] if a receiver is gone.
+    pub async fn barrier<H: Host>(
+        &mut self,
+        graph: &RefCell<ShardGraph>,
+        host: &H,
+        component: usize,
+        epoch: u64,
+    ) -> Result<(), Ended> {
+        for (_, senders) in &mut self.exchanges {
+            for sender in senders {
+                send(sender, Message::Barrier { epoch }, host, graph, component).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Says that no block will follow. A receiver that has gone already has heard it from another
     /// shard at its turn (or has failed, and said so).
     pub async fn end<H: Host>(
@@ -407,6 +430,7 @@ fn copy_of(message: &Message) -> Message {
         Message::BlockEnd { arrival, mark, idle } => {
             Message::BlockEnd { arrival: *arrival, mark: *mark, idle: *idle }
         }
+        Message::Barrier { epoch } => Message::Barrier { epoch: *epoch },
         Message::End { finished } => Message::End { finished: *finished },
     }
 }

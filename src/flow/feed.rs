@@ -26,6 +26,8 @@ pub enum Step {
     Rows(Parcel),
     /// The block is over.
     BlockEnd { arrival: Arrival },
+    /// An epoch ends here; noted in [`Feed::barrier`].
+    Barrier,
     /// The feed is over.
     Done,
 }
@@ -41,6 +43,8 @@ pub struct Feed {
     pub carry: Time,
     /// Nothing came for long: not waited for.
     pub idle: bool,
+    /// At the barrier that ends this epoch: waits for the other feeds.
+    pub barrier: Option<u64>,
     /// Over; `finished` if it was read to its end.
     pub done: Option<bool>,
     /// The last block had no rows.
@@ -49,19 +53,26 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// A feed of these rings, one from each shard.
-    pub fn new(producer: Producer, receivers: Vec<Receiver<Message>>) -> Feed {
+    /// A feed of these rings, one from each shard, whose watermark had reached `carry` ([`NEVER`]
+    /// at a fresh start).
+    pub fn new(producer: Producer, receivers: Vec<Receiver<Message>>, carry: Time) -> Feed {
         Feed {
             producer,
             receivers,
             turn: 0,
             merged: VecDeque::new(),
-            carry: NEVER,
+            carry,
+            barrier: None,
             idle: false,
             done: None,
             empty: false,
             rows_in_block: false,
         }
+    }
+
+    /// Who sends.
+    pub fn producer(&self) -> Producer {
+        self.producer
     }
 
     /// The next rows or the end of the block.
@@ -86,6 +97,18 @@ impl Feed {
                 self.end_block(mark, idle);
                 Ok(Step::BlockEnd { arrival })
             }
+            Message::Barrier { epoch } => {
+                // Dealt to all shards at one place of the source's order, so it is the next
+                // message of every other one too.
+                for at in (0..self.receivers.len()).filter(|&at| at != self.turn) {
+                    match self.receivers[at].receive().await {
+                        Some(Message::Barrier { .. }) => {}
+                        _ => return Err(Ended::Aborted),
+                    }
+                }
+                self.barrier = Some(epoch);
+                Ok(Step::Barrier)
+            }
             Message::End { finished } => Ok(self.end(finished)),
         }
     }
@@ -96,6 +119,7 @@ impl Feed {
         }
         let mut parcels: Vec<Vec<Parcel>> = Vec::new();
         let (mut mark, mut idle, mut ended, mut latest) = (END, true, None, None);
+        let mut barrier = None;
         for receiver in &mut self.receivers {
             let mut own = Vec::new();
             loop {
@@ -108,6 +132,10 @@ impl Feed {
                         idle &= quiet;
                         break;
                     }
+                    Message::Barrier { epoch } => {
+                        barrier = Some(epoch);
+                        break;
+                    }
                     Message::End { finished } => {
                         ended = Some(ended.unwrap_or(true) && finished);
                         break;
@@ -118,6 +146,11 @@ impl Feed {
         }
         if let Some(finished) = ended {
             return Ok(self.end(finished));
+        }
+        if barrier.is_some() {
+            // Stages count their blocks alike, so all shards say so together.
+            self.barrier = barrier;
+            return Ok(Step::Barrier);
         }
         self.rows_in_block = parcels.iter().any(|own| !own.is_empty());
         merge_by_mark(parcels, &mut self.merged);
@@ -144,9 +177,10 @@ impl Feed {
 
 /// The feed whose next block is taken: the one whose watermark is lowest, so that event time
 /// advances together; one whose last block was empty lets the others go first once. A function of
-/// the blocks so far, hence the same on every shard and in every run. `None`: all are over.
+/// the blocks so far, hence the same on every shard and in every run. `None`: all are over or at a
+/// barrier.
 pub fn choose(feeds: &mut [Feed]) -> Option<usize> {
-    let open = |feed: &&(usize, &Feed)| feed.1.done.is_none();
+    let open = |feed: &&(usize, &Feed)| feed.1.done.is_none() && feed.1.barrier.is_none();
     let order = |feed: &(usize, &Feed)| (feed.1.empty, feed.1.carry, feed.0);
     let at = feeds.iter().enumerate().filter(|feed| open(&feed)).min_by_key(order)?.0;
     for (other, feed) in feeds.iter_mut().enumerate() {

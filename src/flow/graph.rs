@@ -8,6 +8,7 @@
 //! 2. Every port of a component has a list of targets; an empty list lets the rows go (they are
 //!    still counted).
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::gauge::{Gauge, Gauges};
 use super::latency::{Arrival, Latency};
 use super::stage::Stage;
 use crate::ground::batch::RecordBatch;
-use crate::ground::time::Time;
+use crate::ground::time::{NEVER, Time};
 use crate::ops::output::{Emitted, Outputs};
 use crate::ops::selection::{Selection, Sieve};
 use crate::ops::{Ledger, Rows, Stateless};
@@ -99,8 +100,27 @@ pub struct SinkNode {
     pub sink: Box<dyn Sink>,
     /// Encoded, not yet written.
     pub buffer: Vec<u8>,
+    /// Epochs whose parts are prepared and not yet committed.
+    pub prepared: VecDeque<u64>,
     /// Whether somebody watches: written after every block, not only when much has gathered.
     pub prompt: bool,
+}
+
+impl SinkNode {
+    /// Commits the parts of epochs up to `durable`.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn commit(&mut self, durable: u64) -> Result<(), RunError> {
+        while let Some(&epoch) = self.prepared.front()
+            && epoch <= durable
+        {
+            let done = self.sink.commit(epoch);
+            done.map_err(|error| RunError::of(&self.name, error))?;
+            self.prepared.pop_front();
+        }
+        Ok(())
+    }
 }
 
 /// What a sink gathers before it writes, in bytes.
@@ -124,6 +144,8 @@ pub struct SourceNode {
     pub row_by_row: bool,
     /// Whether other sources wait until this one, a table, has been read whole.
     pub waited_for: bool,
+    /// Whether barriers come from it: not from one that only fills a table, which is read again.
+    pub barriers: bool,
 }
 
 /// Where a row's event time comes from.
@@ -161,6 +183,8 @@ pub struct ShardGraph {
     pub exchanges: Vec<Exchange>,
     pub stages: Vec<Stage>,
     pub sinks: Vec<SinkNode>,
+    /// The watermark that each source has reached, by name; kept for images.
+    pub reached: Vec<(String, Time)>,
     /// When the block that is worked off arrived; to be set by whoever pushes, after every wait.
     pub arrival: Arrival,
     pub latency: Latency,
@@ -306,6 +330,41 @@ impl ShardGraph {
             }
         }
         Ok(())
+    }
+
+    /// Ends the sinks' parts of an epoch: durable, not yet seen.
+    ///
+    /// # Errors
+    /// A sink's.
+    pub fn prepare_sinks(&mut self, epoch: u64) -> Result<(), RunError> {
+        self.flush_sinks()?;
+        for node in &mut self.sinks {
+            let done = node.sink.prepare(epoch);
+            done.map_err(|error| RunError::of(&node.name, error))?;
+            node.prepared.push_back(epoch);
+        }
+        Ok(())
+    }
+
+    /// Lets the sinks' parts of epochs up to `durable` be seen.
+    ///
+    /// # Errors
+    /// A sink's.
+    pub fn commit_sinks(&mut self, durable: u64) -> Result<(), RunError> {
+        self.sinks.iter_mut().try_for_each(|node| node.commit(durable))
+    }
+
+    /// Notes how far a source has come.
+    pub fn note_reached(&mut self, source: &str, mark: Time) {
+        if let Some((_, reached)) = self.reached.iter_mut().find(|(name, _)| name == source) {
+            *reached = mark.max(*reached);
+        }
+    }
+
+    /// How far a source has come; [`NEVER`] if it is not known.
+    pub fn reached_by(&self, source: &str) -> Time {
+        let found = self.reached.iter().find(|(name, _)| name == source);
+        found.map_or(NEVER, |(_, reached)| *reached)
     }
 
     fn exchange(&mut self, at: usize, input: usize, rows: &Rows<'_>) -> Result<(), RunError> {

@@ -10,6 +10,8 @@
 //! (its *mark*), relative to its block; the stage adds what the blocks before had reached. What a
 //! stage puts out is numbered by the same blocks.
 
+pub mod align;
+pub mod epochs;
 pub mod exchange;
 pub mod feed;
 pub mod gauge;
@@ -20,6 +22,7 @@ pub mod latency;
 pub mod reader;
 pub mod run;
 pub mod shard;
+pub mod snapshot;
 pub mod source;
 pub mod stage;
 

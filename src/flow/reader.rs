@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::RunError;
+use super::epochs::Epochs;
 use super::latency::Arrival;
 use crate::ground::ring::{Receiver, Sender};
 use crate::port::{Block, Next, Source, Text};
@@ -22,6 +23,10 @@ pub enum Dealt {
     Nothing {
         idle: bool,
     },
+    /// The blocks so far end an epoch.
+    Barrier {
+        epoch: u64,
+    },
     /// The last message; see [`super::exchange::Message::End`].
     End {
         finished: bool,
@@ -31,7 +36,12 @@ pub enum Dealt {
 /// A source and how it is read.
 pub struct Reader {
     pub name: String,
+    /// Its place among the run's sources, if barriers go through it: a table that is read whole at
+    /// the start has none.
+    pub place: Option<usize>,
     pub source: Box<dyn Source>,
+    /// Where it goes on from.
+    pub resume: Option<u64>,
     /// Longest wait for a block of a live source, ms (`batch_timeout`).
     pub wait_ms: u64,
     /// Without rows for so long the source holds no watermark back, ms.
@@ -51,10 +61,28 @@ impl Reader {
         mut shards: Vec<Sender<Dealt>>,
         mut used: Vec<Receiver<Text>>,
         stop: &AtomicBool,
+        epochs: &Epochs,
     ) -> Result<(), RunError> {
+        if let Some(position) = self.resume {
+            let resumed = self.source.resume(position);
+            resumed.map_err(|error| RunError::of(&self.name, error))?;
+        }
         let (mut turn, mut quiet_ms) = (0, 0u64);
+        let mut epoch = epochs.wanted();
         loop {
+            if let Some(place) = self.place
+                && epochs.wanted() > epoch
+            {
+                epoch = epochs.wanted();
+                epochs.note_barrier(place, epoch, self.source.position());
+                for shard in &mut shards {
+                    if shard.send(Dealt::Barrier { epoch }).await.is_err() {
+                        return Ok(()); // The shard is gone and has said why.
+                    }
+                }
+            }
             if stop.load(Ordering::Relaxed) {
+                self.note_end(epochs);
                 end(&mut shards, false).await;
                 return Ok(());
             }
@@ -75,6 +103,7 @@ impl Reader {
                     Dealt::Nothing { idle }
                 }
                 Next::End => {
+                    self.note_end(epochs);
                     end(&mut shards, true).await;
                     return Ok(());
                 }
@@ -83,6 +112,14 @@ impl Reader {
                 return Ok(()); // The shard is gone and has said why.
             }
             turn = (turn + 1) % shards.len();
+        }
+    }
+}
+
+impl Reader {
+    fn note_end(&self, epochs: &Epochs) {
+        if let Some(place) = self.place {
+            epochs.note_end(place, self.source.position());
         }
     }
 }

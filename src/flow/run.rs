@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::RunError;
+use super::epochs::Epochs;
 use super::exchange::Message;
 use super::feed::Producer;
 use super::gauge::Gauges;
@@ -14,6 +15,7 @@ use super::host::Host;
 use super::host_uring::{self, Placement};
 use super::reader::{Dealt, Reader, block_on};
 use super::shard::{ShardRings, run_shard};
+use super::snapshot::Restored;
 use crate::ground::limits::{BLOCKS_QUEUED, RING_MESSAGES};
 use crate::ground::ring::{Receiver, Sender, ring};
 use crate::port::Text;
@@ -46,8 +48,9 @@ pub struct RunPlan {
     pub exchanges: Vec<ExchangeAbout>,
     pub build: Arc<BuildGraph>,
     pub gauges: Arc<Gauges>,
-    /// Number of the epoch that the run's output belongs to.
-    pub epoch: u64,
+    pub epochs: Arc<Epochs>,
+    /// What the shards of an earlier run knew, to go on from.
+    pub restored: Option<Arc<Restored>>,
     /// From when the shards' clocks count; none: from the start of the run.
     pub started: Option<Instant>,
 }
@@ -124,7 +127,7 @@ pub struct Laid {
 }
 
 impl Laid {
-    /// One shard's whole life, on a host: its graph built, run, its sinks prepared for the epoch
+    /// One shard's whole life, on a host: its graph built, run, its sinks prepared for the last epoch
     /// and added to `sinks`. Errors go to the supervisor.
     #[allow(clippy::too_many_arguments, reason = "what a shard is given once, at its start")]
     pub async fn shard<H: Host>(
@@ -134,20 +137,16 @@ impl Laid {
         about: Arc<[ExchangeAbout]>,
         build: Arc<BuildGraph>,
         supervisor: Arc<Supervisor>,
-        epoch: u64,
+        epochs: Arc<Epochs>,
+        restored: Option<Arc<Restored>>,
         sinks: &Mutex<Vec<SinkNode>>,
     ) {
         let graph = match build(shard) {
             Ok(graph) => graph,
             Err(error) => return supervisor.fail(error),
         };
-        let ended = run_shard(host, graph, rings, about, supervisor.clone()).await;
+        let ended = run_shard(host, graph, rings, about, supervisor, epochs, restored).await;
         let Some(mut ended) = ended else { return };
-        for node in &mut ended {
-            if let Err(error) = node.sink.prepare(epoch) {
-                return supervisor.fail(RunError::of(&node.name, error));
-            }
-        }
         sinks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).append(&mut ended);
     }
 }
@@ -181,7 +180,8 @@ impl RunPlan {
     /// The first error of any component, after everything has been stopped and joined.
     #[allow(clippy::disallowed_methods)] // The readers' threads are started here.
     pub fn run(self, supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
-        let (epoch, placement) = (self.epoch, self.placement.clone());
+        let (epochs, placement) = (self.epochs.clone(), self.placement.clone());
+        let restored = self.restored.clone();
         let started = self.started.unwrap_or_else(Instant::now);
         let Laid { readers, shards, about, build } = self.lay();
         let sinks: Mutex<Vec<SinkNode>> = Mutex::new(Vec::new());
@@ -192,8 +192,9 @@ impl RunPlan {
                     reader.ticks_ns = Some(Box::new(ticks));
                 }
                 let name = format!("read {}", reader.name);
+                let epochs = &epochs;
                 let run = move || {
-                    let read = reader.run(to_shards, from_shards, &supervisor.stop);
+                    let read = reader.run(to_shards, from_shards, &supervisor.stop, epochs);
                     if let Err(error) = block_on(read) {
                         supervisor.fail(error);
                     }
@@ -203,26 +204,35 @@ impl RunPlan {
                     supervisor.fail(RunError::of(&name, error));
                 }
             }
+            let coordinator = || {
+                if let Err(error) = epochs.coordinate() {
+                    supervisor.fail(RunError::of("checkpoint", error));
+                }
+            };
+            let thread = std::thread::Builder::new().name("epochs".into());
+            if let Err(error) = thread.spawn_scoped(scope, coordinator) {
+                supervisor.fail(RunError::of("epochs", error));
+            }
             let failed = |error| supervisor.fail(error);
             host_uring::run(&placement, started, shards, failed, |shard, host, rings| {
                 let (about, build, supervisor) = (about.clone(), build.clone(), supervisor.clone());
-                Laid::shard(shard, host, rings, about, build, supervisor, epoch, &sinks)
+                let (epochs, restored) = (epochs.clone(), restored.clone());
+                Laid::shard(shard, host, rings, about, build, supervisor, epochs, restored, &sinks)
             });
+            epochs.abort();
         });
         supervisor.outcome()?;
-        commit(sinks.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()), epoch)
+        epochs.finish().map_err(|error| RunError::of("checkpoint", error))?;
+        commit(sinks.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 }
 
-/// Makes the output of an epoch seen: all shards have prepared it.
+/// Makes all output seen: the shards have prepared it, and the last epoch is durable.
 ///
 /// # Errors
 /// A sink's.
-pub fn commit(sinks: Vec<SinkNode>, epoch: u64) -> Result<(), RunError> {
-    for mut node in sinks {
-        node.sink.commit(epoch).map_err(|error| RunError::of(&node.name, error))?;
-    }
-    Ok(())
+pub fn commit(mut sinks: Vec<SinkNode>) -> Result<(), RunError> {
+    sinks.iter_mut().try_for_each(|node| node.commit(u64::MAX))
 }
 
 fn lay_rings(shards: &mut [ShardRings], direct: bool) {

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use super::align::Alignment;
+use super::epochs::Epochs;
 use super::exchange::{Ended, Message, Outgoing};
 use super::feed::{Feed, Producer, Step, choose, combined};
 use super::graph::{ShardGraph, SinkNode, Target};
@@ -15,9 +17,10 @@ use super::host::Host;
 use super::latency;
 use super::reader::Dealt;
 use super::run::{ExchangeAbout, Supervisor};
+use super::snapshot::{self, Restored};
 use super::source::SourceTask;
 use crate::ground::ring::{Receiver, Sender};
-use crate::ground::time::Time;
+use crate::ground::time::{NEVER, Time};
 use crate::ops::Rows;
 use crate::port::Text;
 
@@ -82,8 +85,17 @@ pub async fn run_shard<H: Host>(
     rings: ShardRings,
     about: Arc<[ExchangeAbout]>,
     supervisor: Arc<Supervisor>,
+    epochs: Arc<Epochs>,
+    restored: Option<Arc<Restored>>,
 ) -> Option<Vec<SinkNode>> {
     let mut graph = graph;
+    if let Some(restored) = &restored
+        && let Err(error) = snapshot::restore(&mut graph, restored)
+    {
+        supervisor.fail(error);
+        return None;
+    }
+    drop(restored);
     let clock = host.clone();
     graph.ticks_ns = Rc::new(move || clock.ticks_ns());
     let sources = std::mem::take(&mut graph.sources);
@@ -99,6 +111,10 @@ pub async fn run_shard<H: Host>(
         rings.receivers.into_iter().map(Some).collect();
     let stages = graph.borrow().stages.len();
     let done = Gate::new(sources.len() + stages + tables);
+    let fed = |stage: &usize| about.iter().any(|exchange| feeds_stage(exchange, *stage));
+    let tasks = sources.iter().filter(|source| source.barriers).count();
+    let tasks = tasks + (0..stages).filter(fed).count();
+    let alignment = Alignment::new(graph.clone(), epochs.clone(), tasks);
 
     let outgoing_of = |producer: Producer, senders: &mut Vec<Option<Vec<Sender<Message>>>>| {
         let mine = about.iter().enumerate().filter(|(_, e)| e.producer == producer && !e.direct);
@@ -109,6 +125,7 @@ pub async fn run_shard<H: Host>(
         let direct = direct_of(&about, Producer::Source(index));
         let outgoing = outgoing_of(Producer::Source(index), &mut senders);
         let arrival = (node.waited_for && !is_split).then(|| Arrival(gate.clone()));
+        let barriers = node.barriers;
         let task = SourceTask {
             host: host.clone(),
             graph: graph.clone(),
@@ -118,11 +135,14 @@ pub async fn run_shard<H: Host>(
             outgoing,
             direct,
             gate: gate.clone(),
+            alignment: barriers.then(|| alignment.clone()),
             lent: VecDeque::new(),
         };
+        let leaving = barriers.then(|| Leaving(alignment.clone()));
         watch(&host, &supervisor, Arrival(done.clone()), async move {
             let ended = task.run().await;
             drop(arrival);
+            drop(leaving);
             ended
         });
     }
@@ -131,7 +151,7 @@ pub async fn run_shard<H: Host>(
             continue;
         };
         let rings = receivers[at].take().expect("one consumer an exchange");
-        let feed = Feed::new(exchange.producer, rings);
+        let feed = Feed::new(exchange.producer, rings, NEVER);
         let arrival = table.waited_for.then(|| Arrival(gate.clone()));
         let graph = graph.clone();
         watch(&host, &supervisor, Arrival(done.clone()), async move {
@@ -141,13 +161,16 @@ pub async fn run_shard<H: Host>(
         });
     }
     for stage in 0..stages {
-        let mine = about.iter().enumerate().filter(|(_, exchange)| {
-            !exchange.direct && exchange.table.is_none() && exchange.stage == stage
-        });
+        let mine = about.iter().enumerate().filter(|(_, exchange)| feeds_stage(exchange, stage));
         let feeds: Vec<Feed> = mine
             .map(|(at, exchange)| {
                 let rings = receivers[at].take().expect("one consumer an exchange");
-                Feed::new(exchange.producer, rings)
+                let graph = graph.borrow();
+                let carry = match exchange.producer {
+                    Producer::Source(source) => graph.reached[source].1,
+                    Producer::Stage(stage) => graph.stages[stage].reached(),
+                };
+                Feed::new(exchange.producer, rings, carry)
             })
             .collect();
         let outgoing = outgoing_of(Producer::Stage(stage), &mut senders);
@@ -157,15 +180,21 @@ pub async fn run_shard<H: Host>(
             done.arrive();
             continue;
         }
-        let task = StageTask { host: host.clone(), graph: graph.clone(), stage, feeds, outgoing };
-        watch(&host, &supervisor, Arrival(done.clone()), task.run());
+        let (host_of, graph_of) = (host.clone(), graph.clone());
+        let alignment = alignment.clone();
+        let leaving = Leaving(alignment.clone());
+        let task = StageTask { host: host_of, graph: graph_of, stage, feeds, outgoing, alignment };
+        watch(&host, &supervisor, Arrival(done.clone()), async move {
+            let ended = task.run().await;
+            drop(leaving);
+            ended
+        });
     }
     done.passed().await;
     if supervisor.has_failed() {
         return None;
     }
-    let flushed = graph.borrow_mut().flush_sinks();
-    if let Err(error) = flushed {
+    if let Err(error) = alignment.end_epoch(epochs.last()) {
         supervisor.fail(error);
         return None;
     }
@@ -175,6 +204,19 @@ pub async fn run_shard<H: Host>(
     }
     let sinks = std::mem::take(&mut graph.borrow_mut().sinks);
     Some(sinks)
+}
+
+/// A task that barriers reach is no longer waited for when this is dropped.
+struct Leaving(Rc<Alignment>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+fn feeds_stage(exchange: &ExchangeAbout, stage: usize) -> bool {
+    !exchange.direct && exchange.table.is_none() && exchange.stage == stage
 }
 
 fn waited_tables(about: &[ExchangeAbout]) -> usize {
@@ -220,7 +262,7 @@ async fn fill_table(
                 };
                 graph.borrow_mut().push(&[Target::Node { node, input: 1 }], &rows)?;
             }
-            Step::BlockEnd { .. } => {}
+            Step::BlockEnd { .. } | Step::Barrier => {}
             Step::Done => return Ok(()),
         }
     }
@@ -232,6 +274,7 @@ struct StageTask<H> {
     stage: usize,
     feeds: Vec<Feed>,
     outgoing: Outgoing,
+    alignment: Rc<Alignment>,
 }
 
 impl<H: Host> StageTask<H> {
@@ -244,8 +287,17 @@ impl<H: Host> StageTask<H> {
         };
         debug_assert!(direct.is_empty(), "a stage with rings has rings behind");
         let mut finished = true;
-        while let Some(at) = choose(&mut self.feeds) {
+        loop {
+            let Some(at) = choose(&mut self.feeds) else {
+                if self.barrier(component).await? {
+                    continue;
+                }
+                break;
+            };
             let arrival = self.block(at, component).await?;
+            if self.feeds[at].barrier.is_some() {
+                continue;
+            }
             if let Some(whole) = self.feeds[at].done {
                 finished &= whole;
             }
@@ -263,6 +315,7 @@ impl<H: Host> StageTask<H> {
                 }
                 graph.flush_prompt_sinks()?;
             }
+            self.alignment.commit_durable()?;
             self.outgoing
                 .end_block(&self.graph, &self.host, component, arrival, mark, idle)
                 .await?;
@@ -271,6 +324,31 @@ impl<H: Host> StageTask<H> {
         self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
         self.outgoing.end(&self.graph, &self.host, component, finished).await;
         Ok(())
+    }
+
+    /// Passes a barrier on at which all open feeds are, and waits for the shard's other tasks;
+    /// false if there is none, since all feeds are over.
+    async fn barrier(&mut self, component: usize) -> Result<bool, Ended> {
+        self.note_reached();
+        let Some(epoch) = self.feeds.iter().filter_map(|feed| feed.barrier).max() else {
+            return Ok(false);
+        };
+        self.outgoing.barrier(&self.graph, &self.host, component, epoch).await?;
+        self.alignment.arrive(epoch);
+        poll_fn(|context| self.alignment.passed(epoch, context.waker())).await?;
+        self.feeds.iter_mut().for_each(|feed| feed.barrier = None);
+        Ok(true)
+    }
+
+    /// Notes in the graph how far its sources have come.
+    fn note_reached(&self) {
+        let mut graph = self.graph.borrow_mut();
+        for feed in &self.feeds {
+            if let Producer::Source(source) = feed.producer() {
+                let reached = &mut graph.reached[source].1;
+                *reached = feed.carry.max(*reached);
+            }
+        }
     }
 
     /// Takes one block of a feed; when it arrived.
@@ -290,7 +368,7 @@ impl<H: Host> StageTask<H> {
             let parcel = match step {
                 Step::Rows(parcel) => parcel,
                 Step::BlockEnd { arrival } => return Ok(arrival),
-                Step::Done => return Ok(None),
+                Step::Barrier | Step::Done => return Ok(None),
             };
             marks.clear();
             let bound = bound.unwrap_or(Time::MAX);

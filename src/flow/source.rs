@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::RunError;
+use super::align::Alignment;
 use super::exchange::{Ended, Outgoing};
 use super::graph::{EmitWatermark, EventTime, ShardGraph, SourceNode, Target};
 use super::host::Host;
@@ -34,6 +36,8 @@ pub struct SourceTask<H> {
     pub direct: Vec<usize>,
     /// Open while tables are being read.
     pub gate: Rc<Gate>,
+    /// Where barriers wait for the shard's other tasks; a table's source has none.
+    pub alignment: Option<Rc<Alignment>>,
     /// Batches that were pushed and may still be read, in order. Rings bound them.
     pub lent: VecDeque<Arc<RecordBatch>>,
 }
@@ -45,6 +49,14 @@ struct Scratch {
     times: Vec<Time>,
     marks: Vec<Time>,
     mask: Vec<u64>,
+}
+
+/// The largest event time that gives a watermark.
+fn largest_below(reached: Time, delay_ms: i64) -> Time {
+    match reached {
+        NEVER | END => NEVER,
+        _ => reached.saturating_add(delay_ms).saturating_add(1),
+    }
 }
 
 /// Largest event time so far, and what of it the watermark already knows.
@@ -66,11 +78,13 @@ impl<H: Host> SourceTask<H> {
         let mut scratch = Scratch::default();
         let mut rejected = BatchBuilder::new(REJECTED_WIDTH, 0);
         let start_ms = self.host.now_ms();
-        let mut clock = Clocked { max: NEVER, emitted: NEVER, emitted_at_ms: start_ms };
         let is_direct = !self.direct.is_empty();
+        let reached = self.graph.borrow().reached_by(&self.node.name);
+        let max = largest_below(reached, self.node.delay_ms);
+        let mut clock = Clocked { max, emitted: reached, emitted_at_ms: start_ms };
         loop {
             let dealt = self.blocks.receive().await.ok_or(Ended::Aborted)?;
-            if !is_direct {
+            if !is_direct && !matches!(dealt, Dealt::Barrier { .. }) {
                 // Marks are the block's own: what came before it is added where it is merged.
                 clock = Clocked { max: NEVER, emitted: NEVER, ..clock };
             }
@@ -93,6 +107,10 @@ impl<H: Host> SourceTask<H> {
                     idle_now = idle;
                     self.graph.borrow_mut().flush_sinks()?;
                 }
+                Dealt::Barrier { epoch } => {
+                    self.barrier(&clock, epoch).await?;
+                    continue;
+                }
                 Dealt::End { finished } => return self.end(&clock, finished).await,
             }
             let mark = self.mark(&mut clock);
@@ -106,13 +124,36 @@ impl<H: Host> SourceTask<H> {
                 .end_block(&self.graph, &self.host, component, arrival, mark, idle_now)
                 .await?;
             self.graph.borrow_mut().flush_prompt_sinks()?;
+            if let Some(alignment) = &self.alignment {
+                alignment.commit_durable()?;
+            }
             self.host.yield_now().await;
         }
     }
 
+    /// Passes a barrier on and waits until the shard's other tasks are there.
+    async fn barrier(&mut self, clock: &Clocked, epoch: u64) -> Result<(), Ended> {
+        let component = self.node.component;
+        self.outgoing.barrier(&self.graph, &self.host, component, epoch).await?;
+        if let Some(alignment) = &self.alignment {
+            if !self.direct.is_empty() {
+                self.graph.borrow_mut().note_reached(&self.node.name, clock.emitted);
+            }
+            alignment.arrive(epoch);
+            poll_fn(|context| alignment.passed(epoch, context.waker())).await?;
+        }
+        Ok(())
+    }
+
     async fn end(&mut self, clock: &Clocked, finished: bool) -> Result<(), Ended> {
         let mark = if finished { END } else { clock.emitted };
-        self.graph.borrow_mut().advance(&self.direct, mark)?;
+        {
+            let mut graph = self.graph.borrow_mut();
+            graph.advance(&self.direct, mark)?;
+            if !self.direct.is_empty() {
+                graph.note_reached(&self.node.name, mark);
+            }
+        }
         self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
         let component = self.node.component;
         self.outgoing.end(&self.graph, &self.host, component, finished).await;

@@ -9,6 +9,7 @@ use crate::ground::time::{NEVER, Time};
 use crate::ops::order::Order;
 use crate::ops::output::Outputs;
 use crate::ops::{Keyed, KeyedRows, Ledger, Rows};
+use crate::state::Handle;
 use crate::state::keys::KeyTable;
 
 /// An operator that takes rows as they arrive.
@@ -127,6 +128,29 @@ impl Stage {
             done.map_err(|error| RunError::of(&self.name, error))?;
         }
         Ok(())
+    }
+
+    /// Goes on from a watermark that was reached before.
+    pub fn restore_watermark(&mut self, watermark: Time) {
+        self.watermark = self.watermark.max(watermark);
+    }
+
+    /// Shows every state handle of every operator, with the transform's name before its own. What
+    /// waits in the ordering buffer has the form that its operators asked for in its name.
+    pub fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
+        for Plain { operator, about } in &mut self.plain {
+            operator.state(&mut |name, handle| visit(&format!("{}.{name}", about.name), handle));
+        }
+        if let Some(Sorted { order, about }) = &mut self.sorted {
+            let form = order.form();
+            order.state(&mut |name, handle| {
+                let (place, own) = name.split_once('.').unwrap_or(("", name));
+                match place.parse::<usize>() {
+                    Ok(operator) => visit(&format!("{}.{own}", about[operator].name), handle),
+                    Err(_) => visit(&format!("{name}.{form:016x}"), handle),
+                }
+            });
+        }
     }
 
     /// The watermark so far.

@@ -62,3 +62,5 @@ pub const PATTERN_CONDITIONS_MAX: usize = 64;
 pub const PATTERN_TIMES_MAX: i64 = 10_000;
 /// Most states and edges of one pattern's automaton.
 pub const PATTERN_EDGES_MAX: usize = 1 << 20;
+/// Longest time of a checkpoint that is told apart from longer ones, in ms.
+pub const CHECKPOINT_MOST_MS: u64 = 3_600_000;

@@ -49,6 +49,7 @@ pub struct Order {
     ids: Vec<u32>,
     given: Given,
     rows_in: u64,
+    form: u64,
 }
 
 /// The rows that are handed over next.
@@ -99,7 +100,13 @@ impl Order {
             due: Vec::new(),
             ids: Vec::new(),
             rows_in: 0,
+            form: ahead.form(),
         }
+    }
+
+    /// Tells forms of waiting rows apart: what is kept of them and which flags.
+    pub fn form(&self) -> u64 {
+        self.form
     }
 
     /// Takes rows of input `input`; all inputs have one schema. `outs[i]` are the outputs of

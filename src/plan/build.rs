@@ -1,16 +1,18 @@
 //! From a checked pipeline to a run: the readers, the layout that all shards share, and for each
 //! shard its graph, built there.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use super::graph::{
-    Node as PlanNode, Pipeline, PortRef, RowTime, SinkPlan, SourcePlan, TransformPlan,
-    WatermarkEmit, WatermarkKind,
+    Node as PlanNode, Pipeline, PortRef, RowTime, SinkPlan, SourcePlan, TransformKind,
+    TransformPlan, WatermarkEmit, WatermarkKind,
 };
 use super::operators;
 use super::topology::Topology;
 use crate::flow::RunError;
+use crate::flow::epochs::Epochs;
 use crate::flow::exchange::{Exchange, ExchangeInput};
 use crate::flow::feed::Producer;
 use crate::flow::gauge::Gauges;
@@ -21,8 +23,10 @@ use crate::flow::host_uring::Placement;
 use crate::flow::latency::Latency;
 use crate::flow::reader::Reader;
 use crate::flow::run::RunPlan;
+use crate::flow::snapshot::Restored;
 use crate::flow::stage::{About, Plain, Sorted, Stage};
 use crate::ground::schema::{DataType, Schema};
+use crate::ground::time::{NEVER, Time};
 use crate::ops::order::Order;
 use crate::ops::order::ahead::Ahead;
 use crate::ops::output::Outputs;
@@ -94,17 +98,23 @@ pub fn run_plan(
     placement: Placement,
     connect: Arc<dyn Connect>,
     gauges: Arc<Gauges>,
-    epoch: u64,
+    epochs: Arc<Epochs>,
+    from: From,
 ) -> Result<RunPlan, RunError> {
     let mut readers = Vec::new();
-    for plan in &pipeline.sources {
+    for (at, plan) in pipeline.sources.iter().enumerate() {
         let source = connect.source(plan)?;
+        if epochs.is_on() {
+            check_table(pipeline, at, &*source)?;
+        }
         let timeout = (pipeline.engine.batch_timeout_ms.max(1) as u64).min(STOP_MS);
         readers.push(Reader {
             name: plan.name.clone(),
             wait_ms: if source.is_bounded() { STOP_MS } else { timeout },
             idle_after_ms: plan.watermark.idle_after_ms.map(|ms| ms.max(0) as u64),
             ticks_ns: None,
+            place: (!plan.feeds_only_tables).then_some(at),
+            resume: from.positions.iter().find(|(name, _)| *name == plan.name).map(|(_, at)| *at),
             source,
         });
     }
@@ -125,9 +135,43 @@ pub fn run_plan(
         exchanges,
         build: Arc::new(build),
         gauges,
-        epoch,
+        epochs,
+        restored: from.restored,
         started: None,
     })
+}
+
+/// Where a run goes on from.
+#[derive(Default)]
+pub struct From {
+    /// Position of each source that can go on.
+    pub positions: Vec<(String, u64)>,
+    pub restored: Option<Arc<Restored>>,
+}
+
+/// Refuses a table that a run that goes on could not have again: tables are read anew.
+fn check_table(pipeline: &Pipeline, at: usize, source: &dyn Source) -> Result<(), RunError> {
+    let plan = &pipeline.sources[at];
+    let fills = |transform: &&TransformPlan| match &transform.kind {
+        TransformKind::Lookup(spec) => spec.table == at,
+        _ => false,
+    };
+    let Some(lookup) = pipeline.transforms.iter().find(fills) else { return Ok(()) };
+    let why = if !plan.feeds_only_tables {
+        "is read as a stream too"
+    } else if !source.is_bounded() {
+        "has no end"
+    } else {
+        return Ok(());
+    };
+    Err(RunError::of(
+        &plan.name,
+        format!(
+            "the table of `{}` {why}, and this version does not keep tables in checkpoints: it \
+             reads them again; make it a bounded source of its own, or leave `[checkpoint]` out",
+            lookup.name
+        ),
+    ))
 }
 
 struct Builder<'a> {
@@ -153,8 +197,13 @@ impl Builder<'_> {
             shared: None,
             latency: Latency::default(),
             ticks_ns: Rc::new(|| 0),
+            reached: self.reached(),
             all: Rc::default(),
         })
+    }
+
+    fn reached(&self) -> Vec<(String, Time)> {
+        self.pipeline.sources.iter().map(|plan| (plan.name.clone(), NEVER)).collect()
     }
 
     fn sources(&self) -> Result<Vec<SourceNode>, RunError> {
@@ -178,6 +227,7 @@ impl Builder<'_> {
                 rejected: self.topology.targets(self.pipeline, producer, port(1)),
                 row_by_row: self.topology.row_by_row[at],
                 waited_for: self.topology.waited_for[at],
+                barriers: !plan.feeds_only_tables,
             });
         }
         Ok(sources)
@@ -316,6 +366,7 @@ impl Builder<'_> {
                 encoders,
                 sink,
                 buffer: Vec::new(),
+                prepared: VecDeque::new(),
                 prompt,
             });
         }

@@ -63,6 +63,8 @@ pub enum Unaligned {
 /// `[checkpoint]`, with defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointSettings {
+    /// Whether the file has a `[checkpoint]`: without one a run keeps nothing for the next.
+    pub is_given: bool,
     /// None: no periodic checkpoints.
     pub interval_ms: Option<i64>,
     pub mode: Mode,

@@ -606,4 +606,23 @@ mod tests {
         }
         assert!(sets.memory_bytes() <= bytes * 2, "dead pairs are written over");
     }
+
+    /// As when a shard's keys were loaded before anything is known of time.
+    #[test]
+    fn regression_many_values_that_waited_from_the_beginning_of_time_are_counted() {
+        let mut sets = Distinct::new("test", &DataType::BigInt, 6, 8, true);
+        sets.reserve(1);
+        for value in 0..5_000u64 {
+            let mut bytes = Vec::new();
+            let mut one = Distinct::new("test", &DataType::BigInt, 6, 8, true);
+            one.reserve(1);
+            one.observe(&[0], &[0], &[value], &[], None, 3 + (value % 3) as i64);
+            one.save(0, &mut bytes);
+            sets.load(0, &bytes).unwrap();
+        }
+        sets.advance(5, 0, i64::MIN + 1);
+        let mut counts = Vec::new();
+        sets.counts(&[0], &mut counts);
+        assert_eq!(counts, [5_000]);
+    }
 }

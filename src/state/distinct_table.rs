@@ -124,7 +124,7 @@ impl Pairs {
 
     /// Counts the live entries. O(table), in order of memory.
     fn live(&self, frontier: i64, oldest: i64) -> usize {
-        let alive = (frontier - oldest).clamp(0, 255) as u8;
+        let alive = frontier.saturating_sub(oldest).clamp(0, 255) as u8;
         let is_live = |about: &&u64| {
             let age = (frontier as u8).wrapping_sub((**about >> 24) as u8);
             **about & BITS != 0 && age <= alive

@@ -478,6 +478,11 @@ impl KeyTable {
         self.nulls(slot)[place / 64] >> (place % 64) & 1 == 1
     }
 
+    /// Whether values of a key column may lie in the heap.
+    pub fn is_heaped(&self, column: usize) -> bool {
+        self.heaped[column]
+    }
+
     /// Long texts of the keys.
     pub fn heap(&self) -> &[u8] {
         &self.heap

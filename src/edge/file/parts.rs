@@ -124,14 +124,25 @@ fn new_aside(folder: &Path) -> Result<PathBuf, PortError> {
 
 /// After a crash: makes the prepared parts of epochs up to `durable` seen, whichever shard wrote
 /// them, and removes those of later epochs and what was being written; the run goes on behind
-/// `durable`. Says how many parts became visible. May be called any number of times.
+/// `durable`. Parts of later epochs that were seen already, because the run goes on from an older
+/// checkpoint than the newest, are moved into a hidden folder `.aside-N`: their rows come again.
+/// Says how many parts became visible. May be called any number of times.
 ///
 /// # Errors
 /// [`PortError`], with the path.
 pub fn settle(folder: &Path, durable: u64) -> Result<usize, PortError> {
-    let mut shown = 0;
+    let (mut shown, mut aside) = (0, None);
     for (path, part) in list(folder)? {
         match part {
+            Part::Committed { epoch } if epoch > durable => {
+                let aside = match &aside {
+                    Some(aside) => aside,
+                    None => aside.insert(new_aside(folder)?),
+                };
+                let name = path.file_name().unwrap_or_default();
+                fs::rename(&path, aside.join(name))
+                    .map_err(|error| failure("move", &path, error))?;
+            }
             Part::Prepared { epoch } if epoch <= durable => {
                 show(&path)?;
                 shown += 1;
@@ -141,6 +152,9 @@ pub fn settle(folder: &Path, durable: u64) -> Result<usize, PortError> {
             }
             Part::Committed { .. } => {}
         }
+    }
+    if let Some(aside) = aside {
+        sync_folder(&aside)?;
     }
     if folder.exists() {
         sync_folder(folder)?;
@@ -269,5 +283,9 @@ mod tests {
         let expected = [committed(1, 0, "a"), committed(2, 0, "a"), committed(2, 5, "a")];
         assert_eq!(names(path), expected);
         assert_eq!(settle(&path.join("missing"), 2).unwrap(), 0);
+        // Behind an older checkpoint: what was seen of later ones comes again.
+        assert_eq!(settle(path, 1).unwrap(), 0);
+        assert_eq!(names(path), [".aside-1".to_string(), committed(1, 0, "a")]);
+        assert_eq!(names(&path.join(".aside-1")), expected[1..]);
     }
 }

@@ -32,6 +32,8 @@ enum Reading {
 pub struct FileSource {
     files: std::vec::IntoIter<PathBuf>,
     reading: Reading,
+    /// Blocks given.
+    given: u64,
 }
 
 impl FileSource {
@@ -61,7 +63,7 @@ impl FileSource {
                 Reading::Native { open: None, schema: schema.clone(), check: *check }
             }
         };
-        Ok(FileSource { files: files.into_iter(), reading })
+        Ok(FileSource { files: files.into_iter(), reading, given: 0 })
     }
 
     /// The next block of the file under way, `None` if it or the last one has ended.
@@ -109,6 +111,7 @@ impl Source for FileSource {
     fn next(&mut self, _wait_ms: u64) -> Result<Next, PortError> {
         loop {
             if let Some(block) = self.block()? {
+                self.given += 1;
                 return Ok(Next::Block(block));
             }
             let Some(path) = self.files.next() else {
@@ -134,6 +137,10 @@ impl Source for FileSource {
         if let Reading::Lines { lines, .. } = &mut self.reading {
             lines.recycle(text);
         }
+    }
+
+    fn position(&self) -> Option<u64> {
+        Some(self.given)
     }
 
     fn is_bounded(&self) -> bool {

@@ -120,7 +120,10 @@ impl GeneratorSource {
         let Some(pace) = &mut self.pace else {
             return u64::MAX;
         };
-        let started = *pace.started.get_or_insert_with(Instant::now);
+        let before = Duration::from_secs_f64(self.next as f64 / pace.rows_per_second);
+        // A source that goes on behind a checkpoint owes nothing for what came before.
+        let begin = || Instant::now().checked_sub(before).unwrap_or_else(Instant::now);
+        let started = *pace.started.get_or_insert_with(begin);
         loop {
             let now = Instant::now();
             let due = 1 + (now.duration_since(started).as_secs_f64() * pace.rows_per_second) as u64;
@@ -147,6 +150,16 @@ impl Source for GeneratorSource {
         }
         let start = std::mem::replace(&mut self.next, end);
         Ok(Next::Block(Block::Numbers { start, end }))
+    }
+
+    /// The number of the next row: with a pace blocks are as long as the clock allowed.
+    fn position(&self) -> Option<u64> {
+        Some(self.next)
+    }
+
+    fn resume(&mut self, position: u64) -> Result<(), PortError> {
+        self.next = position;
+        Ok(())
     }
 
     fn is_bounded(&self) -> bool {

@@ -10,6 +10,7 @@
 use crate::expr::Program;
 use crate::ground::batch::RecordBatch;
 use crate::ground::bits;
+use crate::ground::key::hash_text;
 use crate::ground::schema::{Column, DataType, Schema};
 
 /// Columns and flags, see the module's head.
@@ -72,6 +73,12 @@ impl Ahead {
     /// Words that flags take in a row.
     pub fn flag_words(&self) -> usize {
         self.flags.len().div_ceil(64)
+    }
+
+    /// Tells what was asked for apart from anything else that could be.
+    pub fn form(&self) -> u64 {
+        let flags = self.flags.iter().map(Program::listing).collect::<Vec<_>>();
+        hash_text(format!("{:?} {flags:?}", self.columns).as_bytes())
     }
 
     /// Schema of the rows behind the stage.

@@ -149,6 +149,7 @@ pub fn checkpoint(
     out: &mut Diagnostics,
 ) -> CheckpointSettings {
     let mut settings = CheckpointSettings {
+        is_given: checkpoint.is_some(),
         interval_ms: None,
         mode: Mode::ExactlyOnce,
         timeout_ms: 60_000,

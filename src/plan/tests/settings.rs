@@ -20,6 +20,7 @@ fn settings_have_the_contracts_defaults() {
     assert_eq!(
         pipeline.checkpoint,
         CheckpointSettings {
+            is_given: false,
             interval_ms: None,
             mode: Mode::ExactlyOnce,
             timeout_ms: 60_000,
@@ -82,6 +83,7 @@ inputs = ["t"]
     assert_eq!((read.engine.batch_rows, read.engine.batch_timeout_ms), (7, 20));
     assert_eq!(read.engine.http, "127.0.0.1:8081".parse().ok());
     let checkpoint = &read.checkpoint;
+    assert!(checkpoint.is_given);
     assert_eq!(checkpoint.interval_ms, Some(1_000));
     assert_eq!(checkpoint.mode, Mode::AtLeastOnce);
     assert_eq!((checkpoint.timeout_ms, checkpoint.min_pause_ms), (10_000, 5));

@@ -1,0 +1,101 @@
+//! Where the tasks of a shard wait for one another at a barrier, and the shard's image is made.
+//!
+//! 1. A task that has forwarded its barrier takes no input before all tasks of the shard are at
+//!    theirs: what sinks were given then belongs to one epoch, and the graph is still.
+//! 2. A task that ends is no longer waited for.
+//! 3. Nobody holds a borrow of the graph while waiting.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::RunError;
+use super::epochs::Epochs;
+use super::graph::ShardGraph;
+use super::snapshot;
+
+/// The tasks of one shard that barriers reach.
+pub struct Alignment {
+    graph: Rc<RefCell<ShardGraph>>,
+    epochs: Arc<Epochs>,
+    tasks: Cell<usize>,
+    arrived: Cell<usize>,
+    epoch: Cell<u64>,
+    waiting: RefCell<Vec<Waker>>,
+    /// Why the image could not be made: told to the task that asks first.
+    failed: RefCell<Option<RunError>>,
+}
+
+impl Alignment {
+    /// For so many tasks.
+    pub fn new(graph: Rc<RefCell<ShardGraph>>, epochs: Arc<Epochs>, tasks: usize) -> Rc<Alignment> {
+        Rc::new(Alignment {
+            graph,
+            epochs,
+            tasks: Cell::new(tasks),
+            arrived: Cell::new(0),
+            epoch: Cell::new(0),
+            waiting: RefCell::default(),
+            failed: RefCell::default(),
+        })
+    }
+
+    /// A task is at the barrier that ends `epoch`: it goes on when [`Alignment::passed`] says so.
+    /// The last one makes the image.
+    pub fn arrive(&self, epoch: u64) {
+        self.epoch.set(epoch);
+        self.arrived.set(self.arrived.get() + 1);
+        self.go_on_if_all_are_there();
+    }
+
+    /// Whether all tasks were at the barrier, and the image is made; else `waker` is woken then.
+    /// One of the tasks is told a sink's error.
+    pub fn passed(&self, epoch: u64, waker: &Waker) -> Poll<Result<(), RunError>> {
+        if self.epoch.get() == epoch && self.arrived.get() > 0 {
+            self.waiting.borrow_mut().push(waker.clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(self.failed.borrow_mut().take().map_or(Ok(()), Err))
+    }
+
+    /// A task has ended.
+    pub fn leave(&self) {
+        self.tasks.set(self.tasks.get() - 1);
+        self.go_on_if_all_are_there();
+    }
+
+    fn go_on_if_all_are_there(&self) {
+        if self.arrived.get() == 0 || self.arrived.get() < self.tasks.get() {
+            return;
+        }
+        if let Err(error) = self.end_epoch(self.epoch.get()) {
+            self.failed.borrow_mut().get_or_insert(error);
+        }
+        self.arrived.set(0);
+        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+
+    /// Prepares the sinks' parts of an epoch and gives the shard's image to the coordinator.
+    ///
+    /// # Errors
+    /// A sink's.
+    pub fn end_epoch(&self, epoch: u64) -> Result<(), RunError> {
+        let mut graph = self.graph.borrow_mut();
+        graph.prepare_sinks(epoch)?;
+        if self.epochs.is_on() {
+            let image = snapshot::image(&mut graph);
+            self.epochs.put(graph.shard, epoch, image);
+        }
+        Ok(())
+    }
+
+    /// Commits the sinks' parts of epochs that have become durable.
+    ///
+    /// # Errors
+    /// A sink's.
+    pub fn commit_durable(&self) -> Result<(), RunError> {
+        let durable = self.epochs.durable();
+        self.graph.borrow_mut().commit_sinks(durable)
+    }
+}

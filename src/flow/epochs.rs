@@ -1,0 +1,402 @@
+//! Epochs of a run: when they begin, what the shards say of each, and which is durable.
+//!
+//! ```text
+//! coordinator (a thread)   readers              shards                          store
+//!   wanted = n ----------> barrier n to all --> all tasks of a shard at the
+//!                          shards, between      barrier: sinks prepare part n,
+//!                          two blocks           image of the state ------------> files, then the
+//!   durable = n <------------------------------------------------------------- manifest's rename
+//!                          sinks commit part n
+//! ```
+//!
+//! Barriers are aligned (Chandy and Lamport, as in Flink): a task takes no input of the next epoch
+//! before all of its inputs are at the barrier, and none of a shard's tasks goes on before all are
+//! there. So a shard stands still only while its image is made; files are written meanwhile.
+//!
+//! 1. Epoch n + 1 is not begun before n is durable, has failed or has been given up.
+//! 2. An epoch is durable once [`Store::write`] has returned; before that no part of it is seen.
+//! 3. What a failed epoch held belongs to the next one: sinks commit all parts up to the durable
+//!    epoch.
+//! 4. The last epoch is begun by the first shard that ends, and has the same number on all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::ground::limits::CHECKPOINT_MOST_MS;
+use crate::port::PortError;
+
+/// What a checkpoint says beside the shards' images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub epoch: u64,
+    /// Name of each source that takes part and where it stands; none if it cannot go back.
+    pub positions: Vec<(String, Option<u64>)>,
+}
+
+/// Where checkpoints are kept.
+pub trait Store: Send + Sync {
+    /// Makes a checkpoint durable: the image of every shard, then the rest. Gives its bytes.
+    ///
+    /// # Errors
+    /// [`PortError`]; then the checkpoint does not exist.
+    fn write(&self, checkpoint: &Checkpoint, images: &[Vec<u8>]) -> Result<u64, PortError>;
+}
+
+/// When checkpoints are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Rhythm {
+    /// From the beginning of one to that of the next, ms; none for no periodic ones.
+    pub interval_ms: Option<u64>,
+    /// From the end of one to the beginning of the next at least, ms.
+    pub min_pause_ms: u64,
+    /// After so long one that is not done has failed, ms.
+    pub timeout_ms: u64,
+    /// So many may fail one after the other.
+    pub tolerable_failures: usize,
+}
+
+/// What became of a run's checkpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Made {
+    pub completed: u64,
+    pub failed: u64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    /// Of the last one.
+    pub bytes: u64,
+}
+
+struct Under {
+    epoch: u64,
+    images: Vec<Option<Vec<u8>>>,
+    /// Where each source was at its last barrier, and that barrier's epoch.
+    barriers: Vec<(u64, Option<u64>)>,
+    /// Where each source ended.
+    ends: Vec<Option<u64>>,
+    /// No further epoch begins: a shard has ended.
+    over: bool,
+    /// Nobody waits for anything any more.
+    aborted: bool,
+    completed: u64,
+    failed: u64,
+    durations_us: Histogram<u64>,
+    bytes: u64,
+}
+
+/// See the module's head. Shared by readers, shards and the coordinator.
+pub struct Epochs {
+    names: Vec<String>,
+    rhythm: Rhythm,
+    store: Option<Box<dyn Store>>,
+    wanted: AtomicU64,
+    durable: AtomicU64,
+    under: Mutex<Under>,
+    changed: Condvar,
+}
+
+impl Epochs {
+    /// Epochs behind `restored` (0 for a fresh start), of sources of these names. Without a store
+    /// there is but one, which ends with the run.
+    pub fn new(
+        names: Vec<String>,
+        shards: usize,
+        restored: u64,
+        rhythm: Rhythm,
+        store: Option<Box<dyn Store>>,
+    ) -> Epochs {
+        let under = Under {
+            epoch: restored,
+            images: vec![None; shards],
+            barriers: vec![(0, None); names.len()],
+            ends: vec![None; names.len()],
+            over: false,
+            aborted: false,
+            completed: 0,
+            failed: 0,
+            durations_us: Histogram::new_with_max(CHECKPOINT_MOST_MS * 1000, 3)
+                .expect("the bounds are in order"),
+            bytes: 0,
+        };
+        Epochs {
+            names,
+            rhythm,
+            store,
+            wanted: AtomicU64::new(restored),
+            durable: AtomicU64::new(restored),
+            under: Mutex::new(under),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Whether images of the state are asked for.
+    pub fn is_on(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// The epoch that readers are to end next.
+    pub fn wanted(&self) -> u64 {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// The newest durable epoch.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Notes where a source is at the barrier that ends an epoch.
+    pub fn note_barrier(&self, source: usize, epoch: u64, position: Option<u64>) {
+        self.lock().barriers[source] = (epoch, position);
+    }
+
+    /// Notes where a source is when it ends or is stopped.
+    pub fn note_end(&self, source: usize, position: Option<u64>) {
+        self.lock().ends[source] = position;
+    }
+
+    /// Takes a shard's image of an epoch. One that came too late is dropped.
+    pub fn put(&self, shard: usize, epoch: u64, image: Vec<u8>) {
+        let mut under = self.lock();
+        if under.epoch == epoch {
+            under.images[shard] = Some(image);
+        }
+        drop(under);
+        self.changed.notify_all();
+    }
+
+    /// The number of the last epoch; no other begins from now on.
+    pub fn last(&self) -> u64 {
+        let mut under = self.lock();
+        if !under.over {
+            under.over = true;
+            under.epoch += 1;
+            under.images.iter_mut().for_each(|image| *image = None);
+        }
+        let epoch = under.epoch;
+        drop(under);
+        self.changed.notify_all();
+        epoch
+    }
+
+    /// Ends the coordinator: the run is over or has failed.
+    pub fn abort(&self) {
+        let mut under = self.lock();
+        (under.over, under.aborted) = (true, true);
+        drop(under);
+        self.changed.notify_all();
+    }
+
+    /// Makes the last epoch durable, when all shards have ended well.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn finish(&self) -> Result<(), PortError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let (checkpoint, images) = self.take(&mut self.lock());
+        self.write(&**store, &checkpoint, &images)
+    }
+
+    /// What became of the checkpoints so far.
+    pub fn made(&self) -> Made {
+        let under = self.lock();
+        let ms = |quantile| under.durations_us.value_at_quantile(quantile) as f64 / 1000.0;
+        let (p50_ms, p99_ms) =
+            if under.durations_us.is_empty() { (0.0, 0.0) } else { (ms(0.5), ms(0.99)) };
+        let Under { completed, failed, bytes, .. } = *under;
+        Made { completed, failed, p50_ms, p99_ms, bytes }
+    }
+
+    /// The coordinator: begins epochs in their rhythm until the run is over. To be run on a thread
+    /// of its own.
+    ///
+    /// # Errors
+    /// The last failure, if more failed one after the other than may.
+    pub fn coordinate(&self) -> Result<(), PortError> {
+        let (Some(store), Some(interval)) = (&self.store, self.rhythm.interval_ms) else {
+            return Ok(());
+        };
+        let (mut failures, mut pause) = (0, Duration::from_millis(interval));
+        loop {
+            let under = self.lock();
+            let waited = self.changed.wait_timeout_while(under, pause, |under| !under.over);
+            let (mut under, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+            if under.over {
+                return Ok(());
+            }
+            let started = now();
+            under.epoch += 1;
+            under.images.iter_mut().for_each(|image| *image = None);
+            self.wanted.store(under.epoch, Ordering::Release);
+            let most = Duration::from_millis(self.rhythm.timeout_ms);
+            let waited = self.changed.wait_timeout_while(under, most, |under| {
+                !under.over && under.images.iter().any(Option::is_none)
+            });
+            let (mut under, timeout) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+            if under.over {
+                return Ok(());
+            }
+            let written = if timeout.timed_out() {
+                let (epoch, ms) = (under.epoch, self.rhythm.timeout_ms);
+                under.failed += 1;
+                Err(PortError::Data(format!(
+                    "checkpoint {epoch} was not done after {ms} ms; see `checkpoint.timeout`"
+                )))
+            } else {
+                let (checkpoint, images) = self.take(&mut under);
+                drop(under);
+                self.write(&**store, &checkpoint, &images)
+            };
+            match written {
+                Ok(()) => failures = 0,
+                Err(error) if failures >= self.rhythm.tolerable_failures => return Err(error),
+                Err(_) => failures += 1,
+            }
+            let left = Duration::from_millis(interval).saturating_sub(started.elapsed());
+            pause = left.max(Duration::from_millis(self.rhythm.min_pause_ms));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Under> {
+        self.under.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn take(&self, under: &mut Under) -> (Checkpoint, Vec<Vec<u8>>) {
+        let at = |source: usize| match under.barriers[source] {
+            (epoch, position) if epoch == under.epoch => position,
+            _ => under.ends[source],
+        };
+        let positions = self.names.iter().enumerate().map(|(i, name)| (name.clone(), at(i)));
+        let checkpoint = Checkpoint { epoch: under.epoch, positions: positions.collect() };
+        let images = under.images.iter_mut().map(|image| image.take().unwrap_or_default());
+        (checkpoint, images.collect())
+    }
+
+    fn write(
+        &self,
+        store: &dyn Store,
+        checkpoint: &Checkpoint,
+        images: &[Vec<u8>],
+    ) -> Result<(), PortError> {
+        let started = now();
+        let written = store.write(checkpoint, images);
+        let mut under = self.lock();
+        match written {
+            Ok(bytes) => {
+                self.durable.store(checkpoint.epoch, Ordering::Release);
+                under.completed += 1;
+                under.bytes = bytes;
+                let took = started.elapsed().as_micros() as u64;
+                under.durations_us.saturating_record(took);
+                Ok(())
+            }
+            Err(error) => {
+                under.failed += 1;
+                Err(error)
+            }
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // The coordinator's own clock, on a thread of its own.
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[derive(Default)]
+    struct Kept {
+        written: Mutex<Vec<(Checkpoint, Vec<Vec<u8>>)>>,
+        failures: AtomicU64,
+    }
+
+    impl Store for Arc<Kept> {
+        fn write(&self, checkpoint: &Checkpoint, images: &[Vec<u8>]) -> Result<u64, PortError> {
+            let left = self.failures.load(Ordering::Relaxed);
+            if left > 0 {
+                self.failures.store(left - 1, Ordering::Relaxed);
+                return Err(PortError::Data("no".into()));
+            }
+            self.written.lock().unwrap().push((checkpoint.clone(), images.to_vec()));
+            Ok(7)
+        }
+    }
+
+    fn epochs(kept: &Arc<Kept>, tolerable_failures: usize) -> Epochs {
+        let rhythm = Rhythm {
+            interval_ms: Some(1),
+            min_pause_ms: 0,
+            timeout_ms: 60_000,
+            tolerable_failures,
+        };
+        Epochs::new(vec!["a".into()], 2, 4, rhythm, Some(Box::new(kept.clone())))
+    }
+
+    /// Plays two shards until the epoch is durable or given up by the coordinator.
+    fn play(epochs: &Epochs, until: u64) {
+        let mut seen = epochs.durable();
+        while epochs.durable() < until {
+            let wanted = epochs.wanted();
+            if wanted > seen {
+                seen = wanted;
+                epochs.note_barrier(0, wanted, Some(wanted * 10));
+                for shard in 0..2 {
+                    epochs.put(shard, wanted, vec![wanted as u8, shard as u8]);
+                }
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn epochs_become_durable_one_after_the_other_and_the_last_one_ends_them() {
+        let kept = Arc::new(Kept::default());
+        let epochs = epochs(&kept, 0);
+        std::thread::scope(|scope| {
+            let coordinator = scope.spawn(|| epochs.coordinate());
+            play(&epochs, 7);
+            assert_eq!(epochs.last(), epochs.last());
+            coordinator.join().unwrap().unwrap();
+        });
+        let last = epochs.last();
+        epochs.put(0, last, vec![1]);
+        epochs.put(1, last, vec![2]);
+        epochs.put(1, last - 1, vec![3]);
+        epochs.finish().unwrap();
+        assert_eq!(epochs.durable(), last);
+        let written = kept.written.lock().unwrap();
+        for (i, (checkpoint, images)) in written[..3].iter().enumerate() {
+            let epoch = 5 + i as u64;
+            let positions = vec![("a".to_string(), Some(epoch * 10))];
+            assert_eq!(*checkpoint, Checkpoint { epoch, positions });
+            assert_eq!(*images, [vec![epoch as u8, 0], vec![epoch as u8, 1]]);
+        }
+        let (checkpoint, images) = written.last().unwrap();
+        assert_eq!((checkpoint.epoch, &images[..]), (last, &[vec![1], vec![2]][..]));
+    }
+
+    #[test]
+    fn failures_are_borne_as_long_as_they_may_be() {
+        for (failures, ends_well) in [(2, true), (3, false)] {
+            let kept = Arc::new(Kept::default());
+            kept.failures.store(failures, Ordering::Relaxed);
+            let epochs = epochs(&kept, 2);
+            std::thread::scope(|scope| {
+                let coordinator = scope.spawn(|| {
+                    let ended = epochs.coordinate();
+                    epochs.durable.fetch_max(100, Ordering::Relaxed);
+                    ended
+                });
+                play(&epochs, 5);
+                epochs.abort();
+                assert_eq!(coordinator.join().unwrap().is_ok(), ends_well);
+            });
+            assert_eq!(epochs.made().failed, failures);
+        }
+    }
+}
