@@ -16,13 +16,14 @@ set=(--set "sources.transactions.rows=$rows" --set "sources.transactions.rate=27
 ckpt=(--set 'checkpoint={interval="100ms"}')
 config="$PWD/configs/fraud.toml"
 mkdir "$out/one" "$out/killed"
-run() { (cd "$1" && shift && exec "$bin" run "$config" "${set[@]}" "$@" >>alerts.jsonl 2>>log); }
+# Becomes the command: to be called in a subshell, whose process is then the one to kill.
+become() { cd "$1" && shift && exec "$bin" run "$config" "${set[@]}" "$@" >>alerts.jsonl 2>>log; }
 
 echo "reference: $rows rows without a crash"
-run "$out/one"
+(become "$out/one")
 done_kills=0
 while ((done_kills < kills)); do
-  run "$out/killed" "${ckpt[@]}" --set "sources.transactions.rows_per_second=$pace" &
+  become "$out/killed" "${ckpt[@]}" --set "sources.transactions.rows_per_second=$pace" &
   pid=$!
   sleep "0.$(printf '%03d' $((50 + RANDOM % 500)))"
   if ! kill -KILL "$pid" 2>/dev/null; then
@@ -32,7 +33,7 @@ while ((done_kills < kills)); do
   wait "$pid" 2>/dev/null || true
   done_kills=$((done_kills + 1))
 done
-run "$out/killed" "${ckpt[@]}"
+(become "$out/killed" "${ckpt[@]}") || { tail -n 5 "$out/killed/log"; echo "the run failed ($out)"; exit 1; }
 for sink in alerts scores late; do
   for side in one killed; do
     find "$out/$side/out/fraud/$sink" -name 'part-*' -not -path '*/.*' -exec cat {} + | LC_ALL=C sort >"$out/$side.$sink"

@@ -233,6 +233,21 @@ fn a_run_that_is_told_to_stop_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn two_runs_do_not_share_a_data_dir() {
+    let case = Case::new(PIPELINE);
+    let mut run = start(&case, &["--set", PACE]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while manifests(&case).is_empty() {
+        assert!(Instant::now() < deadline && run.try_wait().expect("asked").is_none());
+        std::thread::yield_now();
+    }
+    refused(&case, &[], &["another run uses", "/data`", "data_dir"]);
+    run.kill().expect("a child can be killed");
+    run.wait().expect("a child can be waited for");
+    case.run_well(&["--set", "sources.transactions.rows=60000"]);
+}
+
+#[test]
 fn none_starts_afresh_and_keeps_the_old_aside() {
     let case = Case::new(PIPELINE);
     let args = ["--set", "sources.transactions.rows=20000"];

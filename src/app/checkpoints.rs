@@ -61,6 +61,8 @@ pub struct Found {
 
 /// The folder.
 pub struct Folder {
+    /// Held while the run lasts: another one in the same `data_dir` would undo its work.
+    lock: Option<File>,
     path: PathBuf,
     pipeline: String,
     retained: usize,
@@ -70,7 +72,31 @@ impl Folder {
     /// The checkpoints of a pipeline in its `data_dir`; made when the first one is written.
     pub fn new(data_dir: &Path, pipeline: &str, retained: usize) -> Folder {
         let path = data_dir.join("checkpoints");
-        Folder { path, pipeline: pipeline.to_string(), retained: retained.max(1) }
+        Folder { lock: None, path, pipeline: pipeline.to_string(), retained: retained.max(1) }
+    }
+
+    /// Makes the `data_dir` this process's own until it ends, however it ends.
+    ///
+    /// # Errors
+    /// [`PortError::Setup`] if another run has it.
+    pub fn lock(&mut self) -> Result<(), PortError> {
+        let data_dir = self.path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(data_dir)
+            .map_err(|error| failure("make the folder", data_dir, error))?;
+        let path = data_dir.join("lock");
+        let file = File::create(&path).map_err(|error| failure("write", &path, error))?;
+        match file.try_lock() {
+            Ok(()) => self.lock = Some(file),
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(PortError::Setup(format!(
+                    "another run uses `{}`; wait for its end, or give each pipeline a `data_dir` \
+                     of its own",
+                    data_dir.display()
+                )));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(failure("lock", &path, error)),
+        }
+        Ok(())
     }
 
     fn manifest(&self, epoch: u64) -> PathBuf {

@@ -204,7 +204,9 @@ fn checkpoints(job: &Job, notes: &mut Vec<String>) -> Result<Checkpoints, RunErr
         notes.push("`checkpoint.unaligned` is not built yet: barriers are aligned".into());
     }
     let of = |error: crate::port::PortError| flow::RunError::of("checkpoint", error);
-    let folder = Folder::new(pipeline.engine.data_dir.as_ref(), &pipeline.name, settings.retained);
+    let mut folder =
+        Folder::new(pipeline.engine.data_dir.as_ref(), &pipeline.name, settings.retained);
+    folder.lock().map_err(of)?;
     let found = match job.restore {
         Restore::None => {
             if let Some(aside) = folder.set_aside().map_err(of)? {
