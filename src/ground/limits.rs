@@ -53,3 +53,15 @@ pub const PATTERN_CONDITIONS_MAX: usize = 64;
 pub const PATTERN_TIMES_MAX: i64 = 10_000;
 /// Most states and edges of one pattern's automaton.
 pub const PATTERN_EDGES_MAX: usize = 1 << 20;
+/// Longest key of the store, in bytes: its length is 16 bits on disk.
+pub const STORE_KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// Longest value of the store, in bytes.
+pub const STORE_VALUE_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of a block before it is compressed: the largest entry, or a table's filter.
+pub const STORE_BLOCK_BYTES_MAX: usize = 32 << 20;
+/// Most bytes of one request to the disk: larger ones were seen to hang on old kernels.
+pub const STORE_REQUEST_BYTES: usize = 512 << 10;
+/// Most bytes of a data block before it is compressed, but for a single large entry.
+pub const STORE_BLOCK_RAW_BYTES: usize = 32 << 10;
+/// What a scan reads at once, in bytes.
+pub const STORE_READ_AHEAD_BYTES: usize = 256 << 10;

@@ -8,9 +8,16 @@
 //! reached through the traits of `disk` alone, so that all of it runs under the simulated one.
 //! There is no log of single writes: sources replay, durability is the checkpoint's work.
 
+pub mod block;
+pub mod cache;
 pub mod chance;
+pub mod codec;
 pub mod disk;
 pub mod disk_sim;
+pub mod entry;
+pub mod error;
+pub mod filter;
+pub mod table;
 
 #[cfg(test)]
 mod conformance;
