@@ -12,11 +12,18 @@ pub mod block;
 pub mod cache;
 pub mod chance;
 pub mod codec;
+pub mod compact;
 pub mod disk;
 pub mod disk_sim;
 pub mod entry;
 pub mod error;
 pub mod filter;
+pub mod flight;
+pub mod manifest;
+pub mod memtable;
+pub mod merge;
+pub mod options;
+pub mod pick;
 pub mod table;
 
 #[cfg(test)]
