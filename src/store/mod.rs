@@ -25,6 +25,7 @@ pub mod merge;
 pub mod options;
 pub mod pick;
 pub mod table;
+pub mod tree;
 
 #[cfg(test)]
 mod conformance;
