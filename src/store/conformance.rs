@@ -15,7 +15,7 @@ fn page<F: File>(file: &F, byte: u8) -> F::Buffer {
 }
 
 /// The conformance test proper: any disk, an empty root.
-async fn check_disk<D: Disk>(disk: &D) {
+pub async fn check_disk<D: Disk>(disk: &D) {
     disk.make_dir("a").await.unwrap();
     disk.make_dir("a").await.unwrap();
     assert_eq!(disk.list("a").await.unwrap(), Vec::<String>::new());

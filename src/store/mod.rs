@@ -15,6 +15,7 @@ pub mod codec;
 pub mod compact;
 pub mod disk;
 pub mod disk_sim;
+pub mod disk_uring;
 pub mod entry;
 pub mod error;
 pub mod filter;
