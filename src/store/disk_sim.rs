@@ -24,7 +24,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
 use super::chance::Chance;
 use super::disk::{Disk, DiskError, File, PAGE};
@@ -115,10 +117,16 @@ impl SimDisk {
     /// If the future waits for something that is not this disk's.
     pub fn run<T>(&self, main: impl Future<Output = T>) -> Result<T, Crashed> {
         let mut main = pin!(main);
-        let mut context = Context::from_waker(Waker::noop());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut context = Context::from_waker(&waker);
         loop {
             if let Poll::Ready(value) = main.as_mut().poll(&mut context) {
                 return Ok(value);
+            }
+            // One part of the future did what another waits for.
+            if woken.0.swap(false, Ordering::Relaxed) {
+                continue;
             }
             self.world.borrow_mut().complete_one()?;
         }
@@ -194,6 +202,16 @@ impl SimDisk {
 
     async fn ask_for_nothing(&self, name: &str, operation: Operation) -> Result<(), DiskError> {
         self.ask(name, operation).await.map(drop)
+    }
+}
+
+/// Whether a future asked to be polled again.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

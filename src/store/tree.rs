@@ -20,7 +20,9 @@ mod tests;
 mod work;
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -79,6 +81,9 @@ pub struct Tree<D: Disk> {
     failed: RefCell<Option<StoreError>>,
     is_working: Cell<bool>,
     seq_next: Cell<u64>,
+    /// How often something was frozen or a step of work was done, and who waits for that.
+    changes: Cell<u64>,
+    waiting: RefCell<Vec<Waker>>,
 }
 
 /// What memory alone knows of a key.
@@ -95,7 +100,8 @@ impl<D: Disk> Tree<D> {
     /// Sets a key's value, until `expiry_ms` (or [`NEVER`]). O(1), nothing is read.
     ///
     /// # Errors
-    /// [`StoreError::Busy`]: call [`Tree::work`] and try again. [`StoreError::KeyTooLong`],
+    /// [`StoreError::Busy`]: wait for [`Tree::changed`] while another task works, or call
+    /// [`Tree::work`], and try again; if no more work is done, why. [`StoreError::KeyTooLong`],
     /// [`StoreError::ValueTooLong`].
     pub fn put(&self, key: &[u8], value: &[u8], expiry_ms: u64) -> Result<(), StoreError> {
         self.write(Entry { key, value, seq: 0, kind: Kind::Value, expiry_ms })
@@ -191,7 +197,30 @@ impl<D: Disk> Tree<D> {
         }
         let ended = std::mem::take(&mut memory.active);
         memory.frozen.insert(0, ended);
+        drop(memory);
+        self.note_change();
         Ok(())
+    }
+
+    /// Waits until something is frozen or a step of work is done, from now on: who was refused as
+    /// busy then tries again, who found nothing to do looks again.
+    pub fn changed(&self) -> impl Future<Output = ()> {
+        let seen = self.changes.get();
+        poll_fn(move |context| {
+            if self.changes.get() != seen {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+
+    fn note_change(&self) {
+        self.changes.set(self.changes.get() + 1);
+        self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
     /// Bytes of memory held: memtables, cache, filters, indexes, what is being written. O(tables).
@@ -239,7 +268,7 @@ impl<D: Disk> Tree<D> {
     fn make_room(&self) -> Result<(), StoreError> {
         let held = self.memory.borrow().memory_bytes();
         if held + self.options.memtable_bytes() > self.options.memtables_bytes() {
-            return Err(StoreError::Busy);
+            return Err(self.failed.borrow().clone().unwrap_or(StoreError::Busy));
         }
         self.freeze()
     }

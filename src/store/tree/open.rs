@@ -52,6 +52,8 @@ impl<D: Disk> Tree<D> {
             failed: RefCell::new(None),
             is_working: Cell::new(false),
             seq_next: Cell::new(manifest.seq_next),
+            changes: Cell::new(0),
+            waiting: RefCell::new(Vec::new()),
         };
         let version = tree.open_version(&manifest.runs).await?;
         tree.install(version);

@@ -522,3 +522,42 @@ fn a_full_disk_is_survived_once_there_is_room() {
         check_left(&disk, seed, &history);
     }
 }
+
+#[test]
+fn who_is_refused_waits_for_the_worker_and_the_worker_for_something_to_do() {
+    let disk = SimDisk::new(1, Faults::default());
+    let done = disk.run(async {
+        let mut options = options(0);
+        options.memory_bytes = STORE_MEMORY_BYTES_MIN / 4;
+        let tree = Tree::open(disk.clone(), options).await?;
+        let (refused, is_over) = (Cell::new(0), Cell::new(false));
+        let front = async {
+            for i in 0..20_000u32 {
+                while tree.put(&i.to_be_bytes(), &[1; 1000], NEVER) == Err(StoreError::Busy) {
+                    refused.set(refused.get() + 1);
+                    tree.changed().await;
+                }
+            }
+            is_over.set(true);
+            tree.freeze()
+        };
+        let beside = async {
+            while !is_over.get() {
+                // If either waited without a reason, the disk would have nothing to do and say so.
+                if tree.work(0).await? == Work::Idle {
+                    tree.changed().await;
+                }
+            }
+            Ok(())
+        };
+        both(front, beside).await?;
+        assert!(refused.get() > 2);
+        // After a failure a writer is told of it rather than kept waiting.
+        disk.set_faults(Faults { sync_at: Some(disk.counts().syncs), ..Faults::default() });
+        let failed = tree.flush(0).await.expect_err("a sync fails");
+        let put = |i: u32| tree.put(&i.to_be_bytes(), &[1; 1000], NEVER);
+        assert_eq!((0..20_000).find_map(|i| put(i).err()), Some(failed));
+        Ok::<(), StoreError>(())
+    });
+    assert_eq!(done, Ok(Ok(())));
+}

@@ -52,6 +52,9 @@ impl<D: Disk> Tree<D> {
         {
             *self.failed.borrow_mut() = Some(error.clone());
         }
+        if done != Ok(Work::Idle) {
+            self.note_change();
+        }
         done
     }
 
