@@ -25,3 +25,4 @@ pub mod ops;
 pub mod plan;
 pub mod port;
 pub mod state;
+pub mod store;

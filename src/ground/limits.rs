@@ -64,3 +64,27 @@ pub const PATTERN_TIMES_MAX: i64 = 10_000;
 pub const PATTERN_EDGES_MAX: usize = 1 << 20;
 /// Longest time of a checkpoint that is told apart from longer ones, in ms.
 pub const CHECKPOINT_MOST_MS: u64 = 3_600_000;
+/// Longest key of the store, in bytes: its length is 16 bits on disk.
+pub const STORE_KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// Longest value of the store, in bytes; a tree with little memory takes less.
+pub const STORE_VALUE_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of a block before it is compressed: the largest entry, or a table's filter.
+pub const STORE_BLOCK_BYTES_MAX: usize = 32 << 20;
+/// Most bytes of one request to the disk: larger ones were seen to hang on old kernels.
+pub const STORE_REQUEST_BYTES: usize = 512 << 10;
+/// Most bytes of a data block before it is compressed, but for a single large entry.
+pub const STORE_BLOCK_RAW_BYTES: usize = 32 << 10;
+/// What a scan reads at once, in bytes.
+pub const STORE_READ_AHEAD_BYTES: usize = 256 << 10;
+/// What a memtable asks of the allocator at once, in bytes.
+pub const STORE_ARENA_CHUNK_BYTES: usize = 256 << 10;
+/// Least memory of a tree, in bytes: below it buffers alone would take more.
+pub const STORE_MEMORY_BYTES_MIN: usize = 32 << 20;
+/// Bytes at which a table is ended and another begun.
+pub const STORE_TABLE_BYTES: u64 = 32 << 20;
+/// Most memtables of a tree that wait to be flushed.
+pub const STORE_FROZEN_MAX: usize = 64;
+/// Most reads of one call that are under way at a time.
+pub const STORE_READS_IN_FLIGHT: usize = 128;
+/// Bytes of entries that one step of a compaction handles.
+pub const STORE_STEP_BYTES: usize = 1 << 20;

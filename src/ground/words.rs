@@ -1,7 +1,7 @@
 //! Zeroed memory for state: cache-line aligned words, on huge pages where there are many.
 //!
 //! A random access costs a walk through the page table where pages are small, and in a virtual
-//! machine two. So buffers of [`POOLED`] bytes and more lie on huge pages: large ones on their
+//! machine two. So buffers of `POOLED` bytes and more lie on huge pages: large ones on their
 //! own, the others as blocks of a shared one, halved as often as needed (a buddy allocator,
 //! Knowlton 1965, that never joins halves again: state asks for the same sizes over and over).
 //!

@@ -1,0 +1,71 @@
+//! How a tree is set up, and how its memory is shared out.
+
+use super::codec::Codec;
+use super::pick::Policy;
+use crate::ground::limits::{STORE_MEMORY_BYTES_MIN, STORE_TABLE_BYTES, STORE_VALUE_BYTES_MAX};
+
+/// What the tree is mostly asked (`state.profile`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    #[default]
+    Balanced,
+    ReadHeavy,
+    WriteHeavy,
+}
+
+/// How a tree is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its folder, which is its own.
+    pub folder: String,
+    pub codec: Codec,
+    pub policy: Policy,
+    /// Bytes of a table.
+    pub table_bytes: u64,
+    /// Bytes of memory for everything; [`STORE_MEMORY_BYTES_MIN`] at least.
+    pub memory_bytes: usize,
+}
+
+impl Options {
+    /// The set-up of `[state]`.
+    pub fn new(folder: &str, codec: Codec, profile: Profile, memory_bytes: usize) -> Options {
+        let memory_bytes = memory_bytes.max(STORE_MEMORY_BYTES_MIN);
+        let base_bytes = memory_bytes as u64;
+        let policy = match profile {
+            Profile::Balanced => Policy::Levelled { runs: 4, base_bytes, ratio: 10 },
+            Profile::ReadHeavy => Policy::Levelled { runs: 2, base_bytes, ratio: 8 },
+            Profile::WriteHeavy => {
+                Policy::Universal { runs: 8, larger_percent: 1, space_percent: 200 }
+            }
+        };
+        let folder = folder.to_string();
+        Options { folder, codec, policy, table_bytes: STORE_TABLE_BYTES, memory_bytes }
+    }
+
+    /// Bytes at which a memtable is frozen: an eighth.
+    pub fn memtable_bytes(&self) -> usize {
+        self.memory_bytes / 8
+    }
+
+    /// Longest value taken, bytes: one may come on top of a memtable that is nearly full.
+    pub fn value_bytes_max(&self) -> usize {
+        STORE_VALUE_BYTES_MAX.min(self.memtable_bytes() / 2)
+    }
+
+    /// Bytes that all memtables together may have: three eighths.
+    pub fn memtables_bytes(&self) -> usize {
+        self.memory_bytes / 8 * 3
+    }
+
+    /// Bytes that filters and top indexes may have: a quarter. Tables beyond have no filter.
+    pub fn tables_bytes(&self) -> usize {
+        self.memory_bytes / 4
+    }
+
+    /// Bytes of the block cache, beside tables that have so many: what is left, less an eighth for
+    /// what is being written.
+    pub fn cache_bytes(&self, tables_bytes: usize) -> usize {
+        let others = self.memtables_bytes() + self.memory_bytes / 8 + tables_bytes;
+        self.memory_bytes.saturating_sub(others)
+    }
+}

@@ -1,0 +1,207 @@
+//! The tree's background work, in bounded steps: flushes first, then merges.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::{Merging, Tree};
+use crate::ground::limits::STORE_STEP_BYTES;
+use crate::store::compact::Compaction;
+use crate::store::disk::{Disk, DiskFailure};
+use crate::store::error::StoreError;
+use crate::store::manifest::Run;
+use crate::store::memtable::Memtable;
+use crate::store::merge::{Merge, RunCursor, Source};
+use crate::store::pick::{Job, pick, pick_all, replace};
+use crate::store::table::Table;
+
+/// Whether there is more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    Idle,
+    More,
+}
+
+/// Set while one task works.
+struct Turn<'a>(&'a Cell<bool>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl<D: Disk> Tree<D> {
+    /// Does a step of what there is to do: flushes the frozen memtables, or merges
+    /// [`STORE_STEP_BYTES`] of tables.
+    ///
+    /// # Errors
+    /// [`StoreError`]. When the disk was full the step may be tried again; else the tree does no
+    /// more work (tree invariant 4), though it can be read.
+    ///
+    /// # Panics
+    /// If another task is at it: one task works, and the others read and write.
+    pub async fn work(&self, now_ms: u64) -> Result<Work, StoreError> {
+        assert!(!self.is_working.replace(true), "one task works at a tree");
+        let _turn = Turn(&self.is_working);
+        if let Some(error) = self.failed.borrow().clone() {
+            return Err(error);
+        }
+        let done = self.step(now_ms).await;
+        if let Err(error) = &done
+            && !is_full(error)
+        {
+            *self.failed.borrow_mut() = Some(error.clone());
+        }
+        if done != Ok(Work::Idle) {
+            self.note_change();
+        }
+        done
+    }
+
+    /// Works until there is nothing to do.
+    ///
+    /// # Errors
+    /// As [`Tree::work`].
+    pub async fn settle(&self, now_ms: u64) -> Result<(), StoreError> {
+        while self.work(now_ms).await? == Work::More {}
+        Ok(())
+    }
+
+    /// Writes all that is in memory to tables and makes it durable.
+    ///
+    /// # Errors
+    /// As [`Tree::work`].
+    pub async fn flush(&self, now_ms: u64) -> Result<(), StoreError> {
+        while self.freeze().is_err() {
+            self.work(now_ms).await?;
+        }
+        while !self.memory.borrow().frozen.is_empty() {
+            self.work(now_ms).await?;
+        }
+        Ok(())
+    }
+
+    /// Merges all tables into one run, without what is deleted or expired.
+    ///
+    /// # Errors
+    /// As [`Tree::work`].
+    pub async fn compact_all(&self, now_ms: u64) -> Result<(), StoreError> {
+        self.settle(now_ms).await?;
+        if let Some(job) = pick_all(&self.version().runs(), &self.options.policy) {
+            self.begin_merge(job).await?;
+            self.settle(now_ms).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&self, now_ms: u64) -> Result<Work, StoreError> {
+        self.remove_obsolete().await?;
+        let frozen = self.memory.borrow().frozen.clone();
+        if !frozen.is_empty() {
+            self.flush_frozen(&frozen, now_ms).await?;
+            return Ok(Work::More);
+        }
+        if self.merging.borrow().is_none() {
+            let Some(job) = pick(&self.version().runs(), &self.options.policy) else {
+                return Ok(Work::Idle);
+            };
+            self.begin_merge(job).await?;
+        }
+        self.merge_on(now_ms).await?;
+        Ok(Work::More)
+    }
+
+    /// Removes files that nobody needs (tree invariant 3).
+    async fn remove_obsolete(&self) -> Result<(), StoreError> {
+        loop {
+            let table = {
+                let mut obsolete = self.obsolete.borrow_mut();
+                let unread = obsolete.iter().position(|table| Rc::strong_count(table) == 1);
+                unread.map(|unread| obsolete.swap_remove(unread))
+            };
+            let Some(table) = table else { return Ok(()) };
+            self.disk.remove(&self.name_of(&table)).await?;
+        }
+    }
+
+    fn name_of(&self, table: &Table<D::File>) -> String {
+        crate::store::compact::table_name(&self.options.folder, table.meta().id)
+    }
+
+    /// Writes memtables as the newest run.
+    async fn flush_frozen(&self, frozen: &[Rc<Memtable>], now_ms: u64) -> Result<(), StoreError> {
+        let sources = frozen.iter().map(|memtable| Source::Memory(memtable.cursor(&[])));
+        let merge = Merge::new(sources.collect());
+        let is_bottom = self.version.borrow().runs.is_empty();
+        let mut compaction = Compaction::new(merge, self.writing.clone(), is_bottom);
+        let written = compaction.step(now_ms, usize::MAX).await;
+        let mut runs = self.version().runs();
+        let tables: Vec<_> = compaction.made().iter().cloned().map(Rc::new).collect();
+        if !tables.is_empty() {
+            runs.insert(0, Run { level: 0, tables });
+        }
+        let done = match written {
+            Ok(_) => self.commit(runs).await,
+            Err(error) => Err(error),
+        };
+        self.undo_if_failed(done, compaction).await?;
+        // Some may have been frozen meanwhile: they are newer.
+        let mut memory = self.memory.borrow_mut();
+        let left = memory.frozen.len() - frozen.len();
+        memory.frozen.truncate(left);
+        Ok(())
+    }
+
+    /// Takes away what a compaction made if its commit failed before it was published.
+    async fn undo_if_failed(
+        &self,
+        done: Result<(), StoreError>,
+        compaction: Compaction<D>,
+    ) -> Result<(), StoreError> {
+        if done.is_err() && self.failed.borrow().is_none() {
+            compaction.undo().await;
+        }
+        done
+    }
+
+    async fn begin_merge(&self, job: Job) -> Result<(), StoreError> {
+        let version = self.version();
+        let mut sources = Vec::new();
+        for ids in &job.inputs {
+            let table = |id: &u64| version.tables().find(|table| table.meta().id == *id).cloned();
+            let tables: Vec<_> = ids.iter().filter_map(table).collect();
+            assert_eq!(
+                tables.len(),
+                ids.len(),
+                "a job's inputs are in the version it was picked for"
+            );
+            sources.push(Source::Run(RunCursor::first(&tables).await?));
+        }
+        let merge = Merge::new(sources);
+        let compaction = Compaction::new(merge, self.writing.clone(), job.is_bottom);
+        *self.merging.borrow_mut() = Some(Merging { job, compaction });
+        Ok(())
+    }
+
+    /// Does a step of the merge that is under way.
+    async fn merge_on(&self, now_ms: u64) -> Result<(), StoreError> {
+        let Some(mut merging) = self.merging.take() else { return Ok(()) };
+        let done = match merging.compaction.step(now_ms, STORE_STEP_BYTES).await {
+            Ok(false) => {
+                *self.merging.borrow_mut() = Some(merging);
+                return Ok(());
+            }
+            Ok(true) => {
+                let made = merging.compaction.made().iter().cloned().map(Rc::new).collect();
+                // Flushes since the job was picked put newer runs in front.
+                self.commit(replace(&self.version().runs(), &merging.job, made)).await
+            }
+            Err(error) => Err(error),
+        };
+        self.undo_if_failed(done, merging.compaction).await
+    }
+}
+
+fn is_full(error: &StoreError) -> bool {
+    matches!(error, StoreError::Disk(error) if error.failure == DiskFailure::Full)
+}
