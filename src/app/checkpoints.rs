@@ -4,6 +4,7 @@
 //! checkpoints/EPOCH/shard-NNN     image of a shard
 //! checkpoints/EPOCH.json          the manifest: the checkpoint exists from this file's rename on
 //! checkpoints.aside-N/            those of runs before `--restore none`
+//! lock                            held by the run that uses the folder
 //! ```
 //!
 //! 1. A manifest is written under another name, synced and renamed when all that it names is

@@ -178,6 +178,18 @@ pub fn run(job: Job) -> Result<(), RunError> {
     // Set once: a job is run once.
     let _ = job.live.running.set((gauges.clone(), epochs.clone(), shards));
     let mut plan = run_plan(pipeline, placement, connectors, gauges, epochs, from)?;
+    for reader in &plan.readers {
+        if pipeline.checkpoint.is_given
+            && reader.place.is_some()
+            && reader.source.position().is_none()
+        {
+            eprint(&format!(
+                "note: {}: this source cannot be read again: a run that is killed loses its rows \
+                 since the newest checkpoint\n",
+                reader.name
+            ));
+        }
+    }
     plan.started = Some(job.started);
     let supervisor = Arc::new(Supervisor::stopped_by(job.stop));
     Ok(plan.run(&supervisor)?)

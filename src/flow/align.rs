@@ -41,6 +41,11 @@ impl Alignment {
         })
     }
 
+    /// Rows are read from now on: epochs may begin.
+    pub fn start(&self) {
+        self.epochs.start();
+    }
+
     /// A task is at the barrier that ends `epoch`: it goes on when [`Alignment::passed`] says so.
     /// The last one makes the image.
     pub fn arrive(&self, epoch: u64) {

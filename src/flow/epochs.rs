@@ -76,6 +76,8 @@ struct Under {
     barriers: Vec<(u64, Option<u64>)>,
     /// Where each source ended.
     ends: Vec<Option<u64>>,
+    /// Rows are read: tables that are waited for are there, so barriers can pass.
+    started: bool,
     /// No further epoch begins: a shard has ended.
     over: bool,
     /// Nobody waits for anything any more.
@@ -112,6 +114,7 @@ impl Epochs {
             images: vec![None; shards],
             barriers: vec![(0, None); names.len()],
             ends: vec![None; names.len()],
+            started: false,
             over: false,
             aborted: false,
             completed: 0,
@@ -144,6 +147,16 @@ impl Epochs {
     /// The newest durable epoch.
     pub fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// Says that rows are read now; before that no epoch begins, however long tables take.
+    pub fn start(&self) {
+        let mut under = self.lock();
+        let was_started = std::mem::replace(&mut under.started, true);
+        drop(under);
+        if !was_started {
+            self.changed.notify_all();
+        }
     }
 
     /// Notes where a source is at the barrier that ends an epoch.
@@ -217,6 +230,8 @@ impl Epochs {
         let (Some(store), Some(interval)) = (&self.store, self.rhythm.interval_ms) else {
             return Ok(());
         };
+        let under = self.changed.wait_while(self.lock(), |under| !under.started && !under.over);
+        drop(under);
         let (mut failures, mut pause) = (0, Duration::from_millis(interval));
         loop {
             let under = self.lock();
@@ -334,7 +349,9 @@ mod tests {
             timeout_ms: 60_000,
             tolerable_failures,
         };
-        Epochs::new(vec!["a".into()], 2, 4, rhythm, Some(Box::new(kept.clone())))
+        let epochs = Epochs::new(vec!["a".into()], 2, 4, rhythm, Some(Box::new(kept.clone())));
+        epochs.start();
+        epochs
     }
 
     /// Plays two shards until the epoch is durable or given up by the coordinator.

@@ -75,6 +75,9 @@ impl<H: Host> SourceTask<H> {
         if !self.node.waited_for {
             self.gate.passed().await;
         }
+        if let Some(alignment) = &self.alignment {
+            alignment.start();
+        }
         let mut scratch = Scratch::default();
         let mut rejected = BatchBuilder::new(REJECTED_WIDTH, 0);
         let start_ms = self.host.now_ms();
