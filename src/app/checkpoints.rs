@@ -247,7 +247,12 @@ impl Store for Folder {
     fn write(&self, checkpoint: &Checkpoint, images: &[Vec<u8>]) -> Result<u64, PortError> {
         let epoch = checkpoint.epoch;
         let folder = self.images(epoch);
+        let is_first = !self.path.exists();
         fs::create_dir_all(&folder).map_err(|error| failure("make the folder", &folder, error))?;
+        if is_first && let Some(data_dir) = self.path.parent() {
+            // Or a power cut could take the folder of checkpoints while parts stay to be seen.
+            sync_folder(data_dir)?;
+        }
         let mut files = Vec::new();
         for (shard, image) in images.iter().enumerate() {
             let name = format!("shard-{shard:03}");

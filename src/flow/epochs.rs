@@ -41,7 +41,8 @@ pub trait Store: Send + Sync {
     /// Makes a checkpoint durable: the image of every shard, then the rest. Gives its bytes.
     ///
     /// # Errors
-    /// [`PortError`]; then the checkpoint does not exist.
+    /// [`PortError`]; then this run does not count the epoch as durable. A later one may still find
+    /// the checkpoint whole, and is right to use it.
     fn write(&self, checkpoint: &Checkpoint, images: &[Vec<u8>]) -> Result<u64, PortError>;
 }
 
