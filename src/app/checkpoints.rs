@@ -1,7 +1,7 @@
 //! Checkpoints in a pipeline's `data_dir`.
 //!
 //! ```text
-//! checkpoints/EPOCH/shard-NNN     image of a shard
+//! checkpoints/EPOCH/shard-NNN/    a shard's files
 //! checkpoints/EPOCH.json          the manifest: the checkpoint exists from this file's rename on
 //! checkpoints.aside-N/            those of runs before `--restore none`
 //! lock                            held by the run that uses the folder
@@ -21,10 +21,11 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::edge::file::parts::failure;
-use crate::flow::epochs::{Checkpoint, Store};
+use crate::flow::epochs::{Bytes, Checkpoint, Share, Store};
+use crate::flow::snapshot::RestoredShard;
 use crate::port::PortError;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A checkpoint as its manifest says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +35,8 @@ pub struct Manifest {
     pub epoch: u64,
     /// Where each source stood.
     pub sources: Vec<SourceAt>,
-    pub files: Vec<ImageFile>,
+    pub shards: usize,
+    pub files: Vec<ShardFile>,
 }
 
 /// Where a source stood; no position if it cannot go back.
@@ -44,20 +46,23 @@ pub struct SourceAt {
     pub position: Option<u64>,
 }
 
-/// A shard's image.
+/// A file of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageFile {
+pub struct ShardFile {
+    /// In the checkpoint's folder: `shard-000/image`.
     pub name: String,
     pub bytes: u64,
-    /// XXH3 of the file, in hexadecimal.
-    pub xxh3: String,
+    /// XXH3 of the file, in hexadecimal; none if the file has checksums of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xxh3: Option<String>,
 }
 
 /// A checkpoint that was read and found whole.
 #[derive(Debug)]
 pub struct Found {
     pub manifest: Manifest,
-    pub images: Vec<Vec<u8>>,
+    /// What the shards gave.
+    pub shards: Vec<RestoredShard>,
 }
 
 /// The folder.
@@ -104,7 +109,7 @@ impl Folder {
         self.path.join(format!("{epoch:010}.json"))
     }
 
-    fn images(&self, epoch: u64) -> PathBuf {
+    fn files(&self, epoch: u64) -> PathBuf {
         self.path.join(format!("{epoch:010}"))
     }
 
@@ -148,7 +153,13 @@ impl Folder {
         )))
     }
 
-    fn read(&self, epoch: u64) -> Result<Found, PortError> {
+    /// The manifest of the newest checkpoint before `epoch`.
+    fn durable_before(&self, epoch: u64) -> Result<Option<Manifest>, PortError> {
+        let before = self.epochs()?.into_iter().find(|&each| each < epoch);
+        before.map(|before| self.read_manifest(before)).transpose()
+    }
+
+    fn read_manifest(&self, epoch: u64) -> Result<Manifest, PortError> {
         let path = self.manifest(epoch);
         let bytes = fs::read(&path).map_err(|error| failure("read", &path, error))?;
         let manifest = parse(&bytes).map_err(|why| damaged(&path, &why))?;
@@ -156,20 +167,36 @@ impl Folder {
             let why = format!("it is of version {}, this program's is {VERSION}", manifest.version);
             return Err(damaged(&path, &why));
         }
-        let mut images = Vec::new();
+        Ok(manifest)
+    }
+
+    fn read(&self, epoch: u64) -> Result<Found, PortError> {
+        let manifest = self.read_manifest(epoch)?;
+        let folder = self.files(epoch);
+        let shard = |number: usize| RestoredShard {
+            folder: folder.join(shard_name(number)),
+            ..RestoredShard::default()
+        };
+        let mut shards: Vec<RestoredShard> = (0..manifest.shards).map(shard).collect();
         for file in &manifest.files {
-            let path = self.images(epoch).join(&file.name);
-            let image = fs::read(&path).map_err(|error| failure("read", &path, error))?;
-            if image.len() as u64 != file.bytes {
-                let why = format!("it has {} bytes, not {}", image.len(), file.bytes);
-                return Err(damaged(&path, &why));
-            }
-            if format!("{:016x}", xxh3_64(&image)) != file.xxh3 {
+            let path = folder.join(&file.name);
+            let (number, name) = place_of(&file.name)
+                .filter(|(number, _)| *number < manifest.shards)
+                .ok_or_else(|| damaged(&path, "it is of no shard"))?;
+            let Some(sum) = &file.xxh3 else {
+                let found = fs::metadata(&path).map_err(|error| failure("read", &path, error))?;
+                check_length(&path, found.len(), file.bytes)?;
+                shards[number].unread.push(name.to_string());
+                continue;
+            };
+            let bytes = fs::read(&path).map_err(|error| failure("read", &path, error))?;
+            check_length(&path, bytes.len() as u64, file.bytes)?;
+            if format!("{:016x}", xxh3_64(&bytes)) != *sum {
                 return Err(damaged(&path, "its checksum is wrong"));
             }
-            images.push(image);
+            shards[number].read.push((name.to_string(), bytes));
         }
-        Ok(Found { manifest, images })
+        Ok(Found { manifest, shards })
     }
 
     /// Moves all checkpoints out of the way and says where to, if there were any.
@@ -225,6 +252,29 @@ fn parse(bytes: &[u8]) -> Result<Manifest, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
+fn shard_name(number: usize) -> String {
+    format!("shard-{number:03}")
+}
+
+/// A file's shard and its name there.
+fn place_of(name: &str) -> Option<(usize, &str)> {
+    let (shard, name) = name.split_once('/')?;
+    Some((shard.strip_prefix("shard-")?.parse().ok()?, name))
+}
+
+fn check_length(path: &Path, found: u64, wanted: u64) -> Result<(), PortError> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(damaged(path, &format!("it has {found} bytes, not {wanted}")))
+}
+
+/// Links a file and gives its bytes.
+fn link(from: &Path, to: &Path) -> Result<u64, PortError> {
+    let linked = fs::hard_link(from, to).and_then(|()| fs::metadata(to));
+    Ok(linked.map_err(|error| failure("link", from, error))?.len())
+}
+
 fn damaged(path: &Path, why: &str) -> PortError {
     PortError::Data(format!("`{}`: {why}", path.display()))
 }
@@ -244,21 +294,53 @@ fn sync_folder(path: &Path) -> Result<(), PortError> {
 }
 
 impl Store for Folder {
-    fn write(&self, checkpoint: &Checkpoint, images: &[Vec<u8>]) -> Result<u64, PortError> {
+    fn write(&self, checkpoint: &Checkpoint, shares: &[Share]) -> Result<Bytes, PortError> {
         let epoch = checkpoint.epoch;
-        let folder = self.images(epoch);
+        let folder = self.files(epoch);
         let is_first = !self.path.exists();
+        if folder.exists() {
+            // What a checkpoint that came to nothing left.
+            fs::remove_dir_all(&folder).map_err(|error| failure("remove", &folder, error))?;
+        }
         fs::create_dir_all(&folder).map_err(|error| failure("make the folder", &folder, error))?;
         if is_first && let Some(data_dir) = self.path.parent() {
             // Or a power cut could take the folder of checkpoints while parts stay to be seen.
             sync_folder(data_dir)?;
         }
-        let mut files = Vec::new();
-        for (shard, image) in images.iter().enumerate() {
-            let name = format!("shard-{shard:03}");
-            write_synced(&folder.join(&name), image)?;
-            let xxh3 = format!("{:016x}", xxh3_64(image));
-            files.push(ImageFile { name, bytes: image.len() as u64, xxh3 });
+        let before = if shares.iter().any(|share| !share.carried.is_empty()) {
+            self.durable_before(epoch)?
+        } else {
+            None
+        };
+        let (mut files, mut written) = (Vec::new(), 0);
+        for (number, share) in shares.iter().enumerate() {
+            let shard = folder.join(shard_name(number));
+            fs::create_dir(&shard).map_err(|error| failure("make the folder", &shard, error))?;
+            let named = |name: &str| format!("{}/{name}", shard_name(number));
+            for (name, bytes) in &share.written {
+                write_synced(&shard.join(name), bytes)?;
+                written += bytes.len() as u64;
+                let xxh3 = Some(format!("{:016x}", xxh3_64(bytes)));
+                files.push(ShardFile { name: named(name), bytes: bytes.len() as u64, xxh3 });
+            }
+            for (name, from) in &share.linked {
+                let bytes = link(from, &shard.join(name))?;
+                files.push(ShardFile { name: named(name), bytes, xxh3: None });
+            }
+            for name in &share.carried {
+                let name = named(name);
+                let of_name = |file: &&ShardFile| file.name == name;
+                let known = before.as_ref().and_then(|manifest| {
+                    Some((manifest.epoch, manifest.files.iter().find(of_name)?))
+                });
+                let Some((epoch, file)) = known else {
+                    let why = format!("no checkpoint before {epoch} has `{name}` (a bug)");
+                    return Err(PortError::Data(why));
+                };
+                link(&self.files(epoch).join(&name), &folder.join(&name))?;
+                files.push(file.clone());
+            }
+            sync_folder(&shard)?;
         }
         sync_folder(&folder)?;
         let source = |(name, position): &(String, Option<u64>)| SourceAt {
@@ -270,6 +352,7 @@ impl Store for Folder {
             pipeline: self.pipeline.clone(),
             epoch,
             sources: checkpoint.positions.iter().map(source).collect(),
+            shards: shares.len(),
             files,
         };
         let under_way = self.path.join(format!("{epoch:010}.json.tmp"));
@@ -278,7 +361,8 @@ impl Store for Folder {
         fs::rename(&under_way, &shown).map_err(|error| failure("rename", &shown, error))?;
         sync_folder(&self.path)?;
         self.drop_old()?;
-        Ok(manifest.files.iter().map(|file| file.bytes).sum())
+        let full = manifest.files.iter().map(|file| file.bytes).sum();
+        Ok(Bytes { written, full })
     }
 }
 
@@ -290,18 +374,23 @@ mod tests {
         Checkpoint { epoch, positions: vec![("a".into(), Some(epoch * 3)), ("b".into(), None)] }
     }
 
-    fn images(epoch: u64) -> Vec<Vec<u8>> {
-        vec![vec![epoch as u8; 100], Vec::new()]
+    fn shares(epoch: u64) -> Vec<Share> {
+        vec![Share::of("image", vec![epoch as u8; 100]), Share::of("image", Vec::new())]
     }
 
     fn latest(folder: &Folder) -> (Option<u64>, Vec<String>) {
         let mut notes = Vec::new();
         let found = folder.latest(&mut notes).unwrap();
         if let Some(found) = &found {
-            assert_eq!(found.images, images(found.manifest.epoch));
+            let first = ("image".to_string(), vec![found.manifest.epoch as u8; 100]);
+            assert_eq!((found.shards.len(), &found.shards[0].read), (2, &vec![first]));
             assert_eq!(found.manifest.sources[0].position, Some(found.manifest.epoch * 3));
         }
         (found.map(|found| found.manifest.epoch), notes)
+    }
+
+    fn bytes(written: u64, full: u64) -> Bytes {
+        Bytes { written, full }
     }
 
     #[test]
@@ -311,13 +400,41 @@ mod tests {
         assert_eq!(latest(&folder), (None, vec![]));
         assert_eq!(folder.set_aside().unwrap(), None);
         for epoch in [1, 2, 3, 10] {
-            assert_eq!(folder.write(&checkpoint(epoch), &images(epoch)).unwrap(), 100);
+            assert_eq!(folder.write(&checkpoint(epoch), &shares(epoch)).unwrap(), bytes(100, 100));
             assert_eq!(latest(&folder), (Some(epoch), vec![]));
         }
         assert_eq!(folder.epochs().unwrap(), [10, 3]);
-        assert!(!folder.images(2).exists() && folder.images(3).exists());
+        assert!(!folder.files(2).exists() && folder.files(3).exists());
         assert_eq!(folder.set_aside().unwrap(), Some(dir.path().join("checkpoints.aside-1")));
         assert_eq!(latest(&folder), (None, vec![]));
+    }
+
+    /// Files that do not change are linked, from where the shard has them or from the checkpoint
+    /// before, and stay when that one goes.
+    #[test]
+    fn what_does_not_change_is_linked() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(dir.path(), "p", 1);
+        let table = dir.path().join("table");
+        fs::write(&table, [7; 50]).unwrap();
+        let mut first = Share::of("delta-1", vec![1; 10]);
+        first.linked.push(("table".into(), table.clone()));
+        assert_eq!(folder.write(&checkpoint(1), &[first]).unwrap(), bytes(10, 60));
+        let mut second = Share::of("delta-2", vec![2; 20]);
+        second.linked.push(("table".into(), table.clone()));
+        second.carried.push("delta-1".into());
+        assert_eq!(folder.write(&checkpoint(2), &[second.clone()]).unwrap(), bytes(20, 80));
+        fs::remove_file(&table).unwrap();
+        let found = folder.latest(&mut Vec::new()).unwrap().unwrap();
+        let shard = &found.shards[0];
+        let read: Vec<_> = shard.read.iter().map(|(name, bytes)| (&name[..], bytes[0])).collect();
+        assert_eq!(read, [("delta-2", 2), ("delta-1", 1)]);
+        assert_eq!(shard.unread, ["table"]);
+        assert_eq!(fs::read(shard.folder.join("table")).unwrap(), [7; 50]);
+        second.carried.push("delta-9".into());
+        second.linked.clear();
+        let error = folder.write(&checkpoint(3), &[second]).unwrap_err().to_string();
+        assert!(error.contains("shard-000/delta-9"), "{error}");
     }
 
     /// Bits and lengths of every file: the damage is named, and the older checkpoint used.
@@ -326,9 +443,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::new(dir.path(), "p", 2);
         for epoch in [1, 2] {
-            folder.write(&checkpoint(epoch), &images(epoch)).unwrap();
+            folder.write(&checkpoint(epoch), &shares(epoch)).unwrap();
         }
-        for path in [folder.manifest(2), folder.images(2).join("shard-000")] {
+        for path in [folder.manifest(2), folder.files(2).join("shard-000/image")] {
             let whole = fs::read(&path).unwrap();
             let flips = (0..whole.len() * 8).step_by(7).map(|bit| {
                 let mut bad = whole.clone();

@@ -102,7 +102,7 @@ impl Live {
                 completed: made.completed,
                 failed: made.failed,
                 duration_ms: CheckpointDuration { p50: made.p50_ms, p99: made.p99_ms },
-                bytes: CheckpointBytes { last: made.bytes, full: made.bytes },
+                bytes: CheckpointBytes { last: made.bytes.written, full: made.bytes.full },
             },
             first_row_ms: gauges.first_row_ns().map(|ns| ns as f64 / 1e6),
         }
@@ -250,7 +250,7 @@ fn checkpoints(job: &Job, notes: &mut Vec<String>) -> Result<Checkpoints, RunErr
     }
     notes.push(format!("goes on behind checkpoint {}", manifest.epoch));
     let position = |source: super::checkpoints::SourceAt| Some((source.name, source.position?));
-    let restored = Restored { images: found.images, epoch: manifest.epoch };
+    let restored = Restored { shards: found.shards, epoch: manifest.epoch };
     let from = From {
         positions: manifest.sources.into_iter().filter_map(position).collect(),
         restored: Some(Arc::new(restored)),

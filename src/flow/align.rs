@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::RunError;
-use super::epochs::Epochs;
+use super::epochs::{Epochs, Share};
 use super::graph::ShardGraph;
 use super::snapshot;
 
@@ -90,7 +90,7 @@ impl Alignment {
         graph.prepare_sinks(epoch)?;
         if self.epochs.is_on() {
             let image = snapshot::image(&mut graph);
-            self.epochs.put(graph.shard, epoch, image);
+            self.epochs.put(graph.shard, epoch, Share::of(snapshot::IMAGE, image));
         }
         Ok(())
     }

@@ -19,8 +19,9 @@
 //!    epoch.
 //! 4. The last epoch is begun by the first shard that ends, and has the same number on all.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -36,14 +37,42 @@ pub struct Checkpoint {
     pub positions: Vec<(String, Option<u64>)>,
 }
 
+/// What one shard gives to a checkpoint: the files of its folder there, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// To be written.
+    pub written: Vec<(String, Arc<Vec<u8>>)>,
+    /// To be linked: files of the shard that do not change and stay where they are until the
+    /// checkpoint is durable or has failed.
+    pub linked: Vec<(String, PathBuf)>,
+    /// To be linked from the newest durable checkpoint, which has them under the same name.
+    pub carried: Vec<String>,
+}
+
+impl Share {
+    /// A share that is one file.
+    pub fn of(name: &str, bytes: Vec<u8>) -> Share {
+        Share { written: vec![(name.to_string(), Arc::new(bytes))], ..Share::default() }
+    }
+}
+
+/// Bytes of a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Written for it.
+    pub written: u64,
+    /// With those that it shares with older ones.
+    pub full: u64,
+}
+
 /// Where checkpoints are kept.
 pub trait Store: Send + Sync {
-    /// Makes a checkpoint durable: the image of every shard, then the rest. Gives its bytes.
+    /// Makes a checkpoint durable: the share of every shard, then the rest. Gives its bytes.
     ///
     /// # Errors
     /// [`PortError`]; then this run does not count the epoch as durable. A later one may still find
     /// the checkpoint whole, and is right to use it.
-    fn write(&self, checkpoint: &Checkpoint, images: &[Vec<u8>]) -> Result<u64, PortError>;
+    fn write(&self, checkpoint: &Checkpoint, shares: &[Share]) -> Result<Bytes, PortError>;
 }
 
 /// When checkpoints are made.
@@ -67,12 +96,12 @@ pub struct Made {
     pub p50_ms: f64,
     pub p99_ms: f64,
     /// Of the last one.
-    pub bytes: u64,
+    pub bytes: Bytes,
 }
 
 struct Under {
     epoch: u64,
-    images: Vec<Option<Vec<u8>>>,
+    shares: Vec<Option<Share>>,
     /// Where each source was at its last barrier, and that barrier's epoch.
     barriers: Vec<(u64, Option<u64>)>,
     /// Where each source ended.
@@ -86,7 +115,7 @@ struct Under {
     completed: u64,
     failed: u64,
     durations_us: Histogram<u64>,
-    bytes: u64,
+    bytes: Bytes,
 }
 
 /// See the module's head. Shared by readers, shards and the coordinator.
@@ -112,7 +141,7 @@ impl Epochs {
     ) -> Epochs {
         let under = Under {
             epoch: restored,
-            images: vec![None; shards],
+            shares: vec![None; shards],
             barriers: vec![(0, None); names.len()],
             ends: vec![None; names.len()],
             started: false,
@@ -122,7 +151,7 @@ impl Epochs {
             failed: 0,
             durations_us: Histogram::new_with_max(CHECKPOINT_MOST_MS * 1000, 3)
                 .expect("the bounds are in order"),
-            bytes: 0,
+            bytes: Bytes::default(),
         };
         Epochs {
             names,
@@ -170,11 +199,11 @@ impl Epochs {
         self.lock().ends[source] = position;
     }
 
-    /// Takes a shard's image of an epoch. One that came too late is dropped.
-    pub fn put(&self, shard: usize, epoch: u64, image: Vec<u8>) {
+    /// Takes a shard's share of an epoch. One that came too late is dropped.
+    pub fn put(&self, shard: usize, epoch: u64, share: Share) {
         let mut under = self.lock();
         if under.epoch == epoch {
-            under.images[shard] = Some(image);
+            under.shares[shard] = Some(share);
         }
         drop(under);
         self.changed.notify_all();
@@ -186,7 +215,7 @@ impl Epochs {
         if !under.over {
             under.over = true;
             under.epoch += 1;
-            under.images.iter_mut().for_each(|image| *image = None);
+            under.shares.iter_mut().for_each(|share| *share = None);
         }
         let epoch = under.epoch;
         drop(under);
@@ -208,8 +237,8 @@ impl Epochs {
     /// The store's.
     pub fn finish(&self) -> Result<(), PortError> {
         let Some(store) = &self.store else { return Ok(()) };
-        let (checkpoint, images) = self.take(&mut self.lock());
-        self.write(&**store, &checkpoint, &images)
+        let (checkpoint, shares) = self.take(&mut self.lock());
+        self.write(&**store, &checkpoint, &shares)
     }
 
     /// What became of the checkpoints so far.
@@ -243,11 +272,11 @@ impl Epochs {
             }
             let started = now();
             under.epoch += 1;
-            under.images.iter_mut().for_each(|image| *image = None);
+            under.shares.iter_mut().for_each(|share| *share = None);
             self.wanted.store(under.epoch, Ordering::Release);
             let most = Duration::from_millis(self.rhythm.timeout_ms);
             let waited = self.changed.wait_timeout_while(under, most, |under| {
-                !under.over && under.images.iter().any(Option::is_none)
+                !under.over && under.shares.iter().any(Option::is_none)
             });
             let (mut under, timeout) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
             if under.over {
@@ -260,9 +289,9 @@ impl Epochs {
                     "checkpoint {epoch} was not done after {ms} ms; see `checkpoint.timeout`"
                 )))
             } else {
-                let (checkpoint, images) = self.take(&mut under);
+                let (checkpoint, shares) = self.take(&mut under);
                 drop(under);
-                self.write(&**store, &checkpoint, &images)
+                self.write(&**store, &checkpoint, &shares)
             };
             match written {
                 Ok(()) => failures = 0,
@@ -278,25 +307,25 @@ impl Epochs {
         self.under.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn take(&self, under: &mut Under) -> (Checkpoint, Vec<Vec<u8>>) {
+    fn take(&self, under: &mut Under) -> (Checkpoint, Vec<Share>) {
         let at = |source: usize| match under.barriers[source] {
             (epoch, position) if epoch == under.epoch => position,
             _ => under.ends[source],
         };
         let positions = self.names.iter().enumerate().map(|(i, name)| (name.clone(), at(i)));
         let checkpoint = Checkpoint { epoch: under.epoch, positions: positions.collect() };
-        let images = under.images.iter_mut().map(|image| image.take().unwrap_or_default());
-        (checkpoint, images.collect())
+        let shares = under.shares.iter_mut().map(|share| share.take().unwrap_or_default());
+        (checkpoint, shares.collect())
     }
 
     fn write(
         &self,
         store: &dyn Store,
         checkpoint: &Checkpoint,
-        images: &[Vec<u8>],
+        shares: &[Share],
     ) -> Result<(), PortError> {
         let started = now();
-        let written = store.write(checkpoint, images);
+        let written = store.write(checkpoint, shares);
         let mut under = self.lock();
         match written {
             Ok(bytes) => {
@@ -323,24 +352,27 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[derive(Default)]
     struct Kept {
-        written: Mutex<Vec<(Checkpoint, Vec<Vec<u8>>)>>,
+        written: Mutex<Vec<(Checkpoint, Vec<Share>)>>,
         failures: AtomicU64,
     }
 
     impl Store for Arc<Kept> {
-        fn write(&self, checkpoint: &Checkpoint, images: &[Vec<u8>]) -> Result<u64, PortError> {
+        fn write(&self, checkpoint: &Checkpoint, shares: &[Share]) -> Result<Bytes, PortError> {
             let left = self.failures.load(Ordering::Relaxed);
             if left > 0 {
                 self.failures.store(left - 1, Ordering::Relaxed);
                 return Err(PortError::Data("no".into()));
             }
-            self.written.lock().unwrap().push((checkpoint.clone(), images.to_vec()));
-            Ok(7)
+            self.written.lock().unwrap().push((checkpoint.clone(), shares.to_vec()));
+            Ok(Bytes::default())
         }
+    }
+
+    fn share(bytes: &[u8]) -> Share {
+        Share::of("image", bytes.to_vec())
     }
 
     fn epochs(kept: &Arc<Kept>, tolerable_failures: usize) -> Epochs {
@@ -364,7 +396,7 @@ mod tests {
                 seen = wanted;
                 epochs.note_barrier(0, wanted, Some(wanted * 10));
                 for shard in 0..2 {
-                    epochs.put(shard, wanted, vec![wanted as u8, shard as u8]);
+                    epochs.put(shard, wanted, share(&[wanted as u8, shard as u8]));
                 }
             }
             std::thread::yield_now();
@@ -382,20 +414,20 @@ mod tests {
             coordinator.join().unwrap().unwrap();
         });
         let last = epochs.last();
-        epochs.put(0, last, vec![1]);
-        epochs.put(1, last, vec![2]);
-        epochs.put(1, last - 1, vec![3]);
+        epochs.put(0, last, share(&[1]));
+        epochs.put(1, last, share(&[2]));
+        epochs.put(1, last - 1, share(&[3]));
         epochs.finish().unwrap();
         assert_eq!(epochs.durable(), last);
         let written = kept.written.lock().unwrap();
-        for (i, (checkpoint, images)) in written[..3].iter().enumerate() {
+        for (i, (checkpoint, shares)) in written[..3].iter().enumerate() {
             let epoch = 5 + i as u64;
             let positions = vec![("a".to_string(), Some(epoch * 10))];
             assert_eq!(*checkpoint, Checkpoint { epoch, positions });
-            assert_eq!(*images, [vec![epoch as u8, 0], vec![epoch as u8, 1]]);
+            assert_eq!(*shares, [share(&[epoch as u8, 0]), share(&[epoch as u8, 1])]);
         }
-        let (checkpoint, images) = written.last().unwrap();
-        assert_eq!((checkpoint.epoch, &images[..]), (last, &[vec![1], vec![2]][..]));
+        let (checkpoint, shares) = written.last().unwrap();
+        assert_eq!((checkpoint.epoch, &shares[..]), (last, &[share(&[1]), share(&[2])][..]));
     }
 
     #[test]

@@ -19,6 +19,8 @@
 //!
 //! The checksum is that of the file around it.
 
+use std::path::PathBuf;
+
 use super::RunError;
 use super::graph::ShardGraph;
 use super::stage::Stage;
@@ -33,11 +35,25 @@ const MAGIC: &[u8; 8] = b"CWIMG001";
 /// What all shards of a checkpoint knew.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// Images, one a shard of the run that made them.
-    pub images: Vec<Vec<u8>>,
+    /// One for each shard of the run that made the checkpoint.
+    pub shards: Vec<RestoredShard>,
     /// Number of the checkpoint.
     pub epoch: u64,
 }
+
+/// What one shard gave to a checkpoint.
+#[derive(Debug, Default)]
+pub struct RestoredShard {
+    /// Its folder in the checkpoint.
+    pub folder: PathBuf,
+    /// Names of files there and what is in them, checked.
+    pub read: Vec<(String, Vec<u8>)>,
+    /// Names of files that check themselves when they are read.
+    pub unread: Vec<String>,
+}
+
+/// Name of a shard's image.
+pub const IMAGE: &str = "image";
 
 /// Makes a shard's image. O(state).
 pub fn image(graph: &mut ShardGraph) -> Vec<u8> {
@@ -120,7 +136,12 @@ fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 /// # Errors
 /// [`RunError`]: an image that is damaged or does not belong to this pipeline.
 pub fn restore(graph: &mut ShardGraph, restored: &Restored) -> Result<(), RunError> {
-    for (number, image) in restored.images.iter().enumerate() {
+    for (number, shard) in restored.shards.iter().enumerate() {
+        let image = shard.read.iter().find(|(name, _)| name == IMAGE);
+        let Some((_, image)) = image else {
+            let reason = format!("shard {number} has no image");
+            return Err(RunError::of("checkpoint", reason));
+        };
         let mut read = Read { rest: image, number };
         if read.take(MAGIC.len())? != MAGIC {
             return Err(read.damaged("it is no image of this version"));
