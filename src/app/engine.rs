@@ -177,7 +177,9 @@ pub fn run(job: Job) -> Result<(), RunError> {
     let epochs = Arc::new(Epochs::new(names, shards, durable.unwrap_or(0), rhythm, store));
     // Set once: a job is run once.
     let _ = job.live.running.set((gauges.clone(), epochs.clone(), shards));
-    let mut plan = run_plan(pipeline, placement, connectors, gauges, epochs, from)?;
+    let state = super::state_folder::StateFolder::new(pipeline);
+    let mut plan =
+        run_plan(pipeline, placement, connectors, gauges, epochs, from, state.settings())?;
     for reader in &plan.readers {
         if pipeline.checkpoint.is_given
             && reader.place.is_some()

@@ -12,6 +12,7 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod signals;
+mod state_folder;
 pub mod summary;
 pub mod usage;
 

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::RunError;
-use super::epochs::{Epochs, Share};
+use super::epochs::Epochs;
 use super::graph::ShardGraph;
-use super::snapshot;
+use super::snapshot::{self, Beneath};
 
 /// The tasks of one shard that barriers reach.
 pub struct Alignment {
@@ -23,14 +23,22 @@ pub struct Alignment {
     arrived: Cell<usize>,
     epoch: Cell<u64>,
     waiting: RefCell<Vec<Waker>>,
+    /// The store beneath the shard's keys, if they may leave memory.
+    beneath: Option<Rc<dyn Beneath>>,
     /// Why the image could not be made: told to the task that asks first.
     failed: RefCell<Option<RunError>>,
 }
 
 impl Alignment {
     /// For so many tasks.
-    pub fn new(graph: Rc<RefCell<ShardGraph>>, epochs: Arc<Epochs>, tasks: usize) -> Rc<Alignment> {
+    pub fn new(
+        graph: Rc<RefCell<ShardGraph>>,
+        epochs: Arc<Epochs>,
+        tasks: usize,
+        beneath: Option<Rc<dyn Beneath>>,
+    ) -> Rc<Alignment> {
         Rc::new(Alignment {
+            beneath,
             graph,
             epochs,
             tasks: Cell::new(tasks),
@@ -89,8 +97,13 @@ impl Alignment {
         let mut graph = self.graph.borrow_mut();
         graph.prepare_sinks(epoch)?;
         if self.epochs.is_on() {
-            let image = snapshot::image(&mut graph);
-            self.epochs.put(graph.shard, epoch, Share::of(snapshot::IMAGE, image));
+            debug_assert!(
+                graph.stages.iter().all(|stage| stage.inbox.is_empty()),
+                "all is settled"
+            );
+            let (durable, beneath) = (self.epochs.durable(), self.beneath.as_deref());
+            let share = snapshot::share(&mut graph, epoch, durable, beneath);
+            self.epochs.put(graph.shard, epoch, share);
         }
         Ok(())
     }

@@ -13,11 +13,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::RunError;
-use super::exchange::Exchange;
+use super::cold::Item;
+use super::exchange::{Exchange, Parcel};
 use super::gauge::{Gauge, Gauges};
 use super::latency::{Arrival, Latency};
+use super::snapshot::Deltas;
 use super::stage::Stage;
-use crate::ground::batch::RecordBatch;
+use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::time::{NEVER, Time};
 use crate::ops::output::{Emitted, Outputs};
 use crate::ops::selection::{Selection, Sieve};
@@ -195,6 +197,12 @@ pub struct ShardGraph {
     pub shared: Option<Arc<RecordBatch>>,
     /// Places of rows in a batch, all of them.
     pub all: Rc<[u32]>,
+    /// What the next checkpoint gets of the shard's keys.
+    pub deltas: Deltas,
+    /// Whether there are checkpoints.
+    pub keeps_deltas: bool,
+    /// Whether keys have left memory: then stages are reached by way of their inboxes.
+    pub is_cold: bool,
 }
 
 impl ShardGraph {
@@ -389,8 +397,62 @@ impl ShardGraph {
         rows: &Rows<'_>,
         hashes: Option<&[u64]>,
     ) -> Result<(), RunError> {
+        if self.is_cold {
+            let parcel = self.parcel(at, input, rows, hashes);
+            self.stages[at].inbox.push_back(Item::Rows(parcel));
+            return Ok(());
+        }
         self.stages[at].rows(input, rows, hashes)?;
         self.push_stage_outputs(at)
+    }
+
+    /// Gives rows to a stage whose slots are found and in memory.
+    ///
+    /// # Errors
+    /// What an operator or sink stopped the run for.
+    pub fn stage_take(
+        &mut self,
+        at: usize,
+        input: usize,
+        rows: &Rows<'_>,
+        slots: &[u32],
+    ) -> Result<(), RunError> {
+        self.stages[at].take(input, rows, slots)?;
+        self.push_stage_outputs(at)
+    }
+
+    /// Lets a stage do what is due for keys that have come to memory for that.
+    ///
+    /// # Errors
+    /// What an operator or sink stopped the run for.
+    pub fn stage_catch_up(&mut self, at: usize, slots: &[u32], due: Time) -> Result<(), RunError> {
+        self.stages[at].catch_up(slots, due)?;
+        self.push_stage_outputs(at)
+    }
+
+    /// Rows that can wait.
+    fn parcel(&self, at: usize, input: usize, rows: &Rows<'_>, hashes: Option<&[u64]>) -> Parcel {
+        let shared = self.shared.as_ref().filter(|shared| std::ptr::eq(&***shared, rows.records));
+        let (records, select) = match shared {
+            Some(shared) => (shared.clone(), rows.select.to_vec()),
+            None => {
+                let mut copy = BatchBuilder::new(rows.records.width(), rows.select.len());
+                let heaped = &self.stages[at].heaped[input];
+                for &row in rows.select {
+                    copy.push_row_of(rows.records, row as usize, heaped);
+                }
+                (Arc::new(copy.finish()), (0..rows.select.len() as u32).collect())
+            }
+        };
+        Parcel {
+            input,
+            records,
+            select,
+            times: rows.times.to_vec(),
+            marks: rows.marks.to_vec(),
+            hashes: hashes.map(<[u64]>::to_vec).unwrap_or_default(),
+            arrival: self.arrival,
+        }
     }
 
     /// Tells a stage the watermark, and what it puts out to the targets behind it, and them the
@@ -399,6 +461,19 @@ impl ShardGraph {
     /// # Errors
     /// What an operator or sink stopped the run for.
     pub fn stage_watermark(&mut self, at: usize, watermark: Time) -> Result<(), RunError> {
+        if self.is_cold {
+            let item = Item::Watermark { mark: watermark, arrival: self.arrival };
+            self.stages[at].inbox.push_back(item);
+            return Ok(());
+        }
+        self.stage_watermark_now(at, watermark)
+    }
+
+    /// As [`ShardGraph::stage_watermark`], for a stage whose keys that are due are in memory.
+    ///
+    /// # Errors
+    /// What an operator or sink stopped the run for.
+    pub fn stage_watermark_now(&mut self, at: usize, watermark: Time) -> Result<(), RunError> {
         self.stages[at].watermark(watermark)?;
         self.push_stage_outputs(at)?;
         self.advance(&self.stages[at].exchanges.clone(), watermark)

@@ -6,15 +6,20 @@
 //! 1. A shard's thread never unwinds past this file: a panic becomes [`RunError::Panicked`].
 
 use std::future::Future;
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use glommio::{LocalExecutorBuilder, Placement as Pin};
+use glommio::{Latency, LocalExecutorBuilder, Placement as Pin, Shares};
 
 use super::RunError;
 use super::host::Host;
+use crate::store::disk::DiskError;
+use crate::store::disk_uring::UringDisk;
 
 /// Locked memory that an executor's rings take, bytes.
 const LOCKED_BYTES: u64 = 512 << 10;
+/// Shares of a shard's time for work at its store, beside the 1000 of what reads and processes.
+const LOW_SHARES: usize = 200;
 /// Memory that an executor sets aside for direct I/O, bytes.
 const IO_MEMORY: usize = 1 << 20;
 
@@ -80,6 +85,12 @@ pub struct UringHost {
 }
 
 impl Host for UringHost {
+    type Disk = UringDisk;
+
+    async fn disk(&self, root: &Path) -> Result<UringDisk, DiskError> {
+        UringDisk::open(root).await
+    }
+
     #[allow(clippy::disallowed_methods)] // The real clock lives here.
     fn now_ms(&self) -> i64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -92,6 +103,15 @@ impl Host for UringHost {
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         glommio::spawn_local(task).detach();
+    }
+
+    fn spawn_low(&self, task: impl Future<Output = ()> + 'static) {
+        let (shares, latency) = (Shares::Static(LOW_SHARES), Latency::NotImportant);
+        let queue = glommio::executor().create_task_queue(shares, latency, "store");
+        match glommio::spawn_local_into(task, queue) {
+            Ok(task) => drop(task.detach()),
+            Err(error) => unreachable!("the queue was made just now: {error}"),
+        }
     }
 
     async fn yield_now(&self) {

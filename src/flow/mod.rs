@@ -11,6 +11,7 @@
 //! stage puts out is numbered by the same blocks.
 
 pub mod align;
+pub mod cold;
 pub mod epochs;
 pub mod exchange;
 pub mod feed;
@@ -20,6 +21,8 @@ pub mod host;
 pub mod host_uring;
 pub mod latency;
 pub mod reader;
+pub mod record;
+pub mod restore;
 pub mod run;
 pub mod shard;
 pub mod snapshot;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::RunError;
+use super::cold::StateSettings;
 use super::epochs::Epochs;
 use super::exchange::Message;
 use super::feed::Producer;
@@ -51,6 +52,8 @@ pub struct RunPlan {
     pub epochs: Arc<Epochs>,
     /// What the shards of an earlier run knew, to go on from.
     pub restored: Option<Arc<Restored>>,
+    /// Where keys go that do not fit into memory; none: all stay.
+    pub state: Option<StateSettings>,
     /// From when the shards' clocks count; none: from the start of the run.
     pub started: Option<Instant>,
 }
@@ -139,13 +142,14 @@ impl Laid {
         supervisor: Arc<Supervisor>,
         epochs: Arc<Epochs>,
         restored: Option<Arc<Restored>>,
+        state: Option<StateSettings>,
         sinks: &Mutex<Vec<SinkNode>>,
     ) {
         let graph = match build(shard) {
             Ok(graph) => graph,
             Err(error) => return supervisor.fail(error),
         };
-        let ended = run_shard(host, graph, rings, about, supervisor, epochs, restored).await;
+        let ended = run_shard(host, graph, rings, about, supervisor, epochs, restored, state).await;
         let Some(mut ended) = ended else { return };
         sinks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).append(&mut ended);
     }
@@ -181,7 +185,7 @@ impl RunPlan {
     #[allow(clippy::disallowed_methods)] // The readers' threads are started here.
     pub fn run(self, supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
         let (epochs, placement) = (self.epochs.clone(), self.placement.clone());
-        let restored = self.restored.clone();
+        let (restored, state) = (self.restored.clone(), self.state.clone());
         let started = self.started.unwrap_or_else(Instant::now);
         let Laid { readers, shards, about, build } = self.lay();
         let sinks: Mutex<Vec<SinkNode>> = Mutex::new(Vec::new());
@@ -216,8 +220,10 @@ impl RunPlan {
             let failed = |error| supervisor.fail(error);
             host_uring::run(&placement, started, shards, failed, |shard, host, rings| {
                 let (about, build, supervisor) = (about.clone(), build.clone(), supervisor.clone());
-                let (epochs, restored) = (epochs.clone(), restored.clone());
-                Laid::shard(shard, host, rings, about, build, supervisor, epochs, restored, &sinks)
+                let (epochs, restored, state) = (epochs.clone(), restored.clone(), state.clone());
+                Laid::shard(
+                    shard, host, rings, about, build, supervisor, epochs, restored, state, &sinks,
+                )
             });
             epochs.abort();
         });

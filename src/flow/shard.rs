@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::align::Alignment;
+use super::cold::{Cold, StateSettings};
 use super::epochs::Epochs;
 use super::exchange::{Ended, Message, Outgoing};
 use super::feed::{Feed, Producer, Step, choose, combined};
@@ -16,9 +17,11 @@ use super::graph::{ShardGraph, SinkNode, Target};
 use super::host::Host;
 use super::latency;
 use super::reader::Dealt;
+use super::restore::restore;
 use super::run::{ExchangeAbout, Supervisor};
-use super::snapshot::{self, Restored};
+use super::snapshot::{Beneath, Restored};
 use super::source::SourceTask;
+use super::stage::Stage;
 use crate::ground::ring::{Receiver, Sender};
 use crate::ground::time::{NEVER, Time};
 use crate::ops::Rows;
@@ -87,10 +90,15 @@ pub async fn run_shard<H: Host>(
     supervisor: Arc<Supervisor>,
     epochs: Arc<Epochs>,
     restored: Option<Arc<Restored>>,
+    state: Option<StateSettings>,
 ) -> Option<Vec<SinkNode>> {
     let mut graph = graph;
+    let cold = Cold::new(host.clone(), graph.shard, state);
+    if epochs.is_on() || cold.is_on() {
+        graph.stages.iter_mut().for_each(Stage::track);
+    }
     if let Some(restored) = &restored
-        && let Err(error) = snapshot::restore(&mut graph, restored)
+        && let Err(error) = restore(&mut graph, restored, &cold).await
     {
         supervisor.fail(error);
         return None;
@@ -114,7 +122,8 @@ pub async fn run_shard<H: Host>(
     let fed = |stage: &usize| about.iter().any(|exchange| feeds_stage(exchange, *stage));
     let tasks = sources.iter().filter(|source| source.barriers).count();
     let tasks = tasks + (0..stages).filter(fed).count();
-    let alignment = Alignment::new(graph.clone(), epochs.clone(), tasks);
+    let beneath = cold.is_on().then(|| cold.clone() as Rc<dyn Beneath>);
+    let alignment = Alignment::new(graph.clone(), epochs.clone(), tasks, beneath);
 
     let outgoing_of = |producer: Producer, senders: &mut Vec<Option<Vec<Sender<Message>>>>| {
         let mine = about.iter().enumerate().filter(|(_, e)| e.producer == producer && !e.direct);
@@ -130,6 +139,7 @@ pub async fn run_shard<H: Host>(
             host: host.clone(),
             graph: graph.clone(),
             node,
+            cold: cold.clone(),
             blocks,
             used,
             outgoing,
@@ -183,7 +193,15 @@ pub async fn run_shard<H: Host>(
         let (host_of, graph_of) = (host.clone(), graph.clone());
         let alignment = alignment.clone();
         let leaving = Leaving(alignment.clone());
-        let task = StageTask { host: host_of, graph: graph_of, stage, feeds, outgoing, alignment };
+        let task = StageTask {
+            host: host_of,
+            graph: graph_of,
+            cold: cold.clone(),
+            stage,
+            feeds,
+            outgoing,
+            alignment,
+        };
         watch(&host, &supervisor, Arrival(done.clone()), async move {
             let ended = task.run().await;
             drop(leaving);
@@ -268,9 +286,10 @@ async fn fill_table(
     }
 }
 
-struct StageTask<H> {
+struct StageTask<H: Host> {
     host: H,
     graph: Rc<RefCell<ShardGraph>>,
+    cold: Rc<Cold<H>>,
     stage: usize,
     feeds: Vec<Feed>,
     outgoing: Outgoing,
@@ -307,6 +326,10 @@ impl<H: Host> StageTask<H> {
                 let mut graph = self.graph.borrow_mut();
                 graph.arrival = arrival;
                 graph.stage_watermark(self.stage, mark)?;
+            }
+            self.cold.settle(&self.graph).await?;
+            {
+                let mut graph = self.graph.borrow_mut();
                 if self.stage == 0 && graph.shard == 0 {
                     graph.gauges.set_watermark(mark);
                 }
@@ -380,8 +403,11 @@ impl<H: Host> StageTask<H> {
             {
                 let mut graph = self.graph.borrow_mut();
                 graph.arrival = parcel.arrival;
+                graph.shared = graph.is_cold.then(|| parcel.records.clone());
                 graph.stage_rows(self.stage, parcel.input, &rows, hashes)?;
+                graph.shared = None;
             }
+            self.cold.settle(&self.graph).await?;
             self.outgoing.send_staged(&self.graph, &self.host, component).await?;
         }
     }

@@ -1,36 +1,36 @@
-//! The image of a shard: all that its operators know, as bytes, and back again, on any number of
-//! shards.
+//! What a shard gives to a checkpoint: its image, which is small, and what changed since the last
+//! one, as a delta.
 //!
 //! ```text
-//! "CWIMG001" | sources: u32, for each: name | time its watermark has reached
-//!            | stages: u32, for each:
-//!                name | watermark | key columns: u32 | keys: u32, for each key, for each column:
-//!                  0 (NULL) | 1, slot | 2, bytes
-//!                handles: u32, for each: name | entries: u32, for each: key: u32 | bytes
-//! numbers are little-endian, times and slots of 8 bytes; names and bytes have a length of 4 before
-//! them
+//! image:  "CWIMG002" | sources: u32, for each: name | time its watermark has reached
+//!         | stages: u32, for each: name | number: u16 | watermark | key columns: u32
+//!           | handles: u32, for each: name | bytes that belong to no key
+//! delta:  "CWDEL001" | part*
+//! part:   1 (a lot) | stage: u16 | keys: u32, for each: as in `record`
+//!           | handles: u32, for each: name | entries: u32, for each: key: u32 | bytes
+//!         2 (from the store's memory) | entries: u32, for each: key | 0 or 1 | bytes
+//! numbers are little-endian, times of 8 bytes; names and bytes have a length of 4 before them
 //! ```
 //!
-//! 1. Keys are named by their values, not by their slots: a slot means something on one shard of
+//! 1. A delta has every key whose state changed in its epoch, with all that is known of it; a key
+//!    without entries is forgotten. The newest delta that has a key is right about it; a key that
+//!    none has is as the store's tables say.
+//! 2. A *base* is a delta with every key that is in memory, here or in the store's memtables, so
+//!    that those before are not needed. One is made when the deltas since the last have as many
+//!    bytes as it: so a checkpoint costs what changed, and a restore reads twice the state at most.
+//! 3. A delta that no durable checkpoint has yet is kept, and given again.
+//! 4. Keys are named by their values, not by their slots: a slot means something on one shard of
 //!    one run only.
-//! 2. A key goes to the shard that owns its group now, whoever owned it before.
-//! 3. A stage is known by its name, which has those of its transforms; one that the pipeline no
-//!    longer has, or has otherwise, is an error that says so.
 //!
 //! The checksum is that of the file around it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::RunError;
+use super::epochs::Share;
 use super::graph::ShardGraph;
+use super::record::put_key;
 use super::stage::Stage;
-use crate::ground::batch::{BatchBuilder, RecordBatch};
-use crate::ground::time::Time;
-use crate::ground::{key, slot};
-use crate::state::Handle;
-use crate::state::keys::KeyTable;
-
-const MAGIC: &[u8; 8] = b"CWIMG001";
 
 /// What all shards of a checkpoint knew.
 #[derive(Debug, Default)]
@@ -54,10 +54,113 @@ pub struct RestoredShard {
 
 /// Name of a shard's image.
 pub const IMAGE: &str = "image";
+/// What names of deltas begin with; their epochs follow, so that names are in their order.
+pub const DELTA: &str = "delta-";
+pub(super) const IMAGE_MAGIC: &[u8; 8] = b"CWIMG002";
+pub(super) const DELTA_MAGIC: &[u8; 8] = b"CWDEL001";
+/// A part of keys that are or were in memory.
+pub(super) const LOT: u8 = 1;
+/// A part of entries that the store had in memory.
+pub(super) const STORE_MEMORY: u8 = 2;
 
-/// Makes a shard's image. O(state).
-pub fn image(graph: &mut ShardGraph) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
+/// The store beneath, as a checkpoint sees it.
+pub trait Beneath {
+    /// Its files, which stay until the next call: names and where they lie.
+    fn files(&self) -> Vec<(String, PathBuf)>;
+
+    /// The manifest of these files, if there is a store.
+    fn manifest(&self) -> Option<Vec<u8>>;
+
+    /// Calls `each` with every entry that is in memory only, the newest of a key first; without a
+    /// value if the key was deleted.
+    fn in_memory(&self, each: &mut dyn FnMut(&[u8], Option<&[u8]>));
+}
+
+/// A delta that the next checkpoint needs.
+struct Delta {
+    name: String,
+    epoch: u64,
+    len: usize,
+    /// Until it is durable (invariant 3).
+    bytes: Option<Arc<Vec<u8>>>,
+}
+
+/// The deltas of a shard since its last base, and what belongs to the next one already.
+#[derive(Default)]
+pub struct Deltas {
+    chain: Vec<Delta>,
+    /// Lots of keys that changed in this epoch and have left memory since.
+    left: Vec<u8>,
+    slots: Vec<u32>,
+}
+
+impl Deltas {
+    /// Takes down keys that changed in this epoch and are about to leave memory.
+    pub fn leave(&mut self, stage: &mut Stage, slots: &[u32]) {
+        put_lot(stage, slots, &mut self.left);
+    }
+
+    /// Makes the delta of an epoch, given the newest durable one.
+    fn take(
+        &mut self,
+        stages: &mut [Stage],
+        epoch: u64,
+        durable: u64,
+        beneath: Option<&dyn Beneath>,
+    ) {
+        for delta in &mut self.chain {
+            if delta.epoch <= durable {
+                delta.bytes = None;
+            }
+        }
+        let base = self.chain.first().map_or(0, |base| base.len);
+        let since: usize = self.chain.iter().skip(1).map(|delta| delta.len).sum();
+        let is_base = self.chain.is_empty() || since >= base;
+        let mut out = DELTA_MAGIC.to_vec();
+        if is_base {
+            self.chain.clear();
+            self.left.clear();
+            beneath.inspect(|beneath| put_store_memory(*beneath, &mut out));
+        }
+        out.append(&mut self.left);
+        let mut slots = std::mem::take(&mut self.slots);
+        for stage in stages {
+            stage.residence.take_changed(is_base, &mut slots);
+            put_lot(stage, &slots, &mut out);
+        }
+        self.slots = slots;
+        let (name, len) = (format!("{DELTA}{epoch:010}"), out.len());
+        self.chain.push(Delta { name, epoch, len, bytes: Some(Arc::new(out)) });
+    }
+}
+
+/// Makes a shard's share of an epoch's checkpoint. O(what changed), or O(state in memory) for a
+/// base.
+pub fn share(
+    graph: &mut ShardGraph,
+    epoch: u64,
+    durable: u64,
+    beneath: Option<&dyn Beneath>,
+) -> Share {
+    let mut share = Share::of(IMAGE, image(graph));
+    graph.deltas.take(&mut graph.stages, epoch, durable, beneath);
+    for delta in &graph.deltas.chain {
+        match &delta.bytes {
+            Some(bytes) => share.written.push((delta.name.clone(), bytes.clone())),
+            None => share.carried.push(delta.name.clone()),
+        }
+    }
+    if let Some(beneath) = beneath
+        && let Some(manifest) = beneath.manifest()
+    {
+        share.written.push((crate::store::manifest::NAME.into(), Arc::new(manifest)));
+        share.linked = beneath.files();
+    }
+    share
+}
+
+fn image(graph: &mut ShardGraph) -> Vec<u8> {
+    let mut out = IMAGE_MAGIC.to_vec();
     put_len(graph.reached.len(), &mut out);
     for (name, reached) in &graph.reached {
         put_bytes(name.as_bytes(), &mut out);
@@ -65,40 +168,48 @@ pub fn image(graph: &mut ShardGraph) -> Vec<u8> {
     }
     put_len(graph.stages.len(), &mut out);
     for stage in &mut graph.stages {
-        put_stage(stage, &mut out);
+        put_bytes(stage.name.as_bytes(), &mut out);
+        out.extend_from_slice(&stage.id.to_le_bytes());
+        out.extend_from_slice(&stage.reached().to_le_bytes());
+        put_len(stage.key_types.len(), &mut out);
+        let (handles_at, mut handles) = (out.len(), 0u32);
+        put_len(0, &mut out);
+        stage.state(&mut |name, handle| {
+            handles += 1;
+            put_bytes(name.as_bytes(), &mut out);
+            put_measured(&mut out, |out| handle.save_whole(out));
+        });
+        out[handles_at..handles_at + 4].copy_from_slice(&handles.to_le_bytes());
     }
     out
 }
 
-fn put_stage(stage: &mut Stage, out: &mut Vec<u8>) {
-    put_bytes(stage.name.as_bytes(), out);
-    out.extend_from_slice(&stage.reached().to_le_bytes());
-    put_len(stage.key_types.len(), out);
-    let keys = stage.keys.len() as u32;
-    put_len(keys as usize, out);
-    for slot in 0..keys {
+/// Appends all that is known of some keys; nothing if there are none.
+fn put_lot(stage: &mut Stage, slots: &[u32], out: &mut Vec<u8>) {
+    if slots.is_empty() {
+        return;
+    }
+    out.push(LOT);
+    out.extend_from_slice(&stage.id.to_le_bytes());
+    put_len(slots.len(), out);
+    for &slot in slots {
         put_key(&stage.keys, slot, out);
     }
-    let handles_at = out.len();
+    let (handles_at, mut handles) = (out.len(), 0u32);
     put_len(0, out);
-    let mut handles = 0u32;
     stage.state(&mut |name, handle| {
         handles += 1;
         put_bytes(name.as_bytes(), out);
         let (entries_at, mut entries) = (out.len(), 0u32);
         put_len(0, out);
-        for slot in 0..keys {
+        for (i, &slot) in slots.iter().enumerate() {
             let at = out.len();
-            out.extend_from_slice(&slot.to_le_bytes());
-            put_len(0, out);
-            let start = out.len();
-            handle.save(slot, out);
-            if out.len() == start {
+            out.extend_from_slice(&(i as u32).to_le_bytes());
+            put_measured(out, |out| handle.save(slot, out));
+            if out.len() == at + 8 {
                 out.truncate(at);
                 continue;
             }
-            let len = (out.len() - start) as u32;
-            out[start - 4..start].copy_from_slice(&len.to_le_bytes());
             entries += 1;
         }
         out[entries_at..entries_at + 4].copy_from_slice(&entries.to_le_bytes());
@@ -106,19 +217,21 @@ fn put_stage(stage: &mut Stage, out: &mut Vec<u8>) {
     out[handles_at..handles_at + 4].copy_from_slice(&handles.to_le_bytes());
 }
 
-fn put_key(keys: &KeyTable, slot: u32, out: &mut Vec<u8>) {
-    let nulls = keys.nulls(slot);
-    for (column, value) in keys.row(slot).iter().enumerate() {
-        if nulls[column / 64] >> (column % 64) & 1 == 1 {
-            out.push(0);
-        } else if keys.is_heaped(column) && slot::is_heaped(*value) {
-            out.push(2);
-            put_bytes(slot::bytes(value, keys.heap()), out);
-        } else {
-            out.push(1);
-            out.extend_from_slice(&value.to_le_bytes());
-        }
+fn put_store_memory(beneath: &dyn Beneath, out: &mut Vec<u8>) {
+    let (at, mut entries) = (out.len(), 0u32);
+    out.push(STORE_MEMORY);
+    put_len(0, out);
+    beneath.in_memory(&mut |key, value| {
+        entries += 1;
+        put_bytes(key, out);
+        out.push(u8::from(value.is_some()));
+        put_bytes(value.unwrap_or_default(), out);
+    });
+    if entries == 0 {
+        out.truncate(at);
+        return;
     }
+    out[at + 1..at + 5].copy_from_slice(&entries.to_le_bytes());
 }
 
 fn put_len(len: usize, out: &mut Vec<u8>) {
@@ -130,206 +243,11 @@ fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// Gives a graph, which has seen nothing yet, what the shards of a checkpoint knew of the keys that
-/// are its own now.
-///
-/// # Errors
-/// [`RunError`]: an image that is damaged or does not belong to this pipeline.
-pub fn restore(graph: &mut ShardGraph, restored: &Restored) -> Result<(), RunError> {
-    for (number, shard) in restored.shards.iter().enumerate() {
-        let image = shard.read.iter().find(|(name, _)| name == IMAGE);
-        let Some((_, image)) = image else {
-            let reason = format!("shard {number} has no image");
-            return Err(RunError::of("checkpoint", reason));
-        };
-        let mut read = Read { rest: image, number };
-        if read.take(MAGIC.len())? != MAGIC {
-            return Err(read.damaged("it is no image of this version"));
-        }
-        for _ in 0..read.len()? {
-            let name = read.name()?;
-            let reached = read.word()? as Time;
-            let own = graph.reached.iter_mut().find(|(own, _)| *own == name);
-            if let Some((_, own)) = own {
-                *own = reached.max(*own);
-            }
-        }
-        for _ in 0..read.len()? {
-            take_stage(graph, &mut read)?;
-        }
-    }
-    Ok(())
-}
-
-fn take_stage(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<(), RunError> {
-    let name = read.name()?;
-    let watermark = read.word()? as Time;
-    let (shard, shards) = (graph.shard, graph.shards);
-    let Some(stage) = graph.stages.iter_mut().find(|stage| stage.name == name) else {
-        return Err(RunError::of(
-            "checkpoint",
-            format!(
-                "it has the state of `{name}`, which the pipeline no longer has in this form; put \
-                 these transforms back as they were, or start afresh with `--restore none`"
-            ),
-        ));
-    };
-    let columns = read.len()?;
-    if columns != stage.key_types.len() {
-        let reason = format!("`{name}` had {columns} key columns when the checkpoint was made");
-        return Err(RunError::of("checkpoint", reason));
-    }
-    let slots = take_keys(stage, read, shard, shards)?;
-    stage.restore_watermark(watermark);
-    for _ in 0..read.len()? {
-        let handle = read.name()?;
-        let entries = read.entries(&slots)?;
-        let (mut found, mut failed) = (false, None);
-        stage.state(&mut |own, state| {
-            if own == handle {
-                found = true;
-                failed = load_all(state, &entries);
-            }
-        });
-        if let Some(error) = failed {
-            return Err(RunError::of("checkpoint", format!("`{name}`: {error}")));
-        }
-        if !found && !entries.is_empty() {
-            let reason =
-                format!("`{name}` has no state `{handle}` any more; start with `--restore none`");
-            return Err(RunError::of("checkpoint", reason));
-        }
-    }
-    Ok(())
-}
-
-fn load_all(state: &mut dyn Handle, entries: &[(u32, &[u8])]) -> Option<String> {
-    let load = |&(slot, bytes): &(u32, &[u8])| state.load(slot, bytes).err();
-    entries.iter().find_map(load).map(|error| error.to_string())
-}
-
-/// The slot of each saved key here; none for keys of other shards.
-fn take_keys(
-    stage: &mut Stage,
-    read: &mut Read<'_>,
-    shard: usize,
-    shards: usize,
-) -> Result<Vec<Option<u32>>, RunError> {
-    const TOGETHER: usize = 1024;
-    let (keys, width) = (read.len()?, stage.key_types.len());
-    let columns: Vec<usize> = (0..width).collect();
-    let mut slots = Vec::new();
-    let mut builder = BatchBuilder::new(width, TOGETHER);
-    for first in (0..keys).step_by(TOGETHER) {
-        for _ in first..keys.min(first + TOGETHER) {
-            read.key(&mut builder, width)?;
-        }
-        let batch = builder.finish();
-        let mut hashes = Vec::new();
-        let all: Vec<u32> = (0..batch.rows() as u32).collect();
-        KeyTable::hash(&batch, &all, &columns, &stage.key_types, &mut hashes);
-        let is_own = |row: &u32| key::shard_of(key::group(hashes[*row as usize]), shards) == shard;
-        let own: Vec<u32> = all.iter().copied().filter(is_own).collect();
-        let own_hashes: Vec<u64> = own.iter().map(|&row| hashes[row as usize]).collect();
-        let mut found = Vec::new();
-        resolve(stage, &batch, &own, &own_hashes, &mut found)?;
-        let from = slots.len();
-        slots.resize(from + all.len(), None);
-        for (&row, &slot) in own.iter().zip(&found) {
-            slots[from + row as usize] = Some(slot);
-        }
-        builder.recycle(batch);
-    }
-    Ok(slots)
-}
-
-fn resolve(
-    stage: &mut Stage,
-    batch: &RecordBatch,
-    own: &[u32],
-    hashes: &[u64],
-    found: &mut Vec<u32>,
-) -> Result<(), RunError> {
-    let columns: Vec<usize> = (0..stage.key_types.len()).collect();
-    let resolved = stage.keys.resolve(batch, own, &columns, hashes, found);
-    resolved.map_err(|error| RunError::of(&stage.name, error))
-}
-
-/// Reads an image; `number` says which, in errors.
-struct Read<'a> {
-    rest: &'a [u8],
-    number: usize,
-}
-
-impl<'a> Read<'a> {
-    fn damaged(&self, reason: &str) -> RunError {
-        let left = self.rest.len();
-        RunError::of("checkpoint", format!("image {}: {reason} ({left} bytes left)", self.number))
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'a [u8], RunError> {
-        let Some((taken, rest)) = self.rest.split_at_checked(len) else {
-            return Err(self.damaged("it is cut short"));
-        };
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn word(&mut self) -> Result<u64, RunError> {
-        let taken = self.take(8)?;
-        Ok(u64::from_le_bytes(taken.try_into().expect("eight bytes were taken")))
-    }
-
-    fn len(&mut self) -> Result<usize, RunError> {
-        let taken = self.take(4)?;
-        Ok(u32::from_le_bytes(taken.try_into().expect("four bytes were taken")) as usize)
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], RunError> {
-        let len = self.len()?;
-        self.take(len)
-    }
-
-    fn name(&mut self) -> Result<String, RunError> {
-        let bytes = self.bytes()?;
-        match std::str::from_utf8(bytes) {
-            Ok(name) => Ok(name.to_string()),
-            Err(_) => Err(self.damaged("a name is no text")),
-        }
-    }
-
-    fn key(&mut self, builder: &mut BatchBuilder, width: usize) -> Result<(), RunError> {
-        let (mut row, mut nulls) = (vec![0; width], vec![0u64; width.div_ceil(64)]);
-        for (column, value) in row.iter_mut().enumerate() {
-            match self.take(1)?[0] {
-                0 => nulls[column / 64] |= 1 << (column % 64),
-                1 => *value = self.word()?,
-                2 => {
-                    let bytes = self.bytes()?;
-                    if bytes.len() > slot::HEAPED_MAX {
-                        return Err(self.damaged("a key is too long"));
-                    }
-                    *value = slot::put(bytes, &mut builder.heap);
-                }
-                _ => return Err(self.damaged("a key is neither NULL nor a value")),
-            }
-        }
-        builder.push_nulls(&row, &nulls);
-        Ok(())
-    }
-
-    /// A handle's entries for the keys that have a slot here.
-    fn entries(&mut self, slots: &[Option<u32>]) -> Result<Vec<(u32, &'a [u8])>, RunError> {
-        let mut entries = Vec::new();
-        for _ in 0..self.len()? {
-            let key = self.len()?;
-            let bytes = self.bytes()?;
-            match slots.get(key) {
-                Some(Some(slot)) => entries.push((*slot, bytes)),
-                Some(None) => {}
-                None => return Err(self.damaged("it names a key that it does not have")),
-            }
-        }
-        Ok(entries)
-    }
+/// Appends what `put` appends, with its length before it.
+fn put_measured(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len() + 4;
+    put_len(0, out);
+    put(out);
+    let len = (out.len() - start) as u32;
+    out[start - 4..start].copy_from_slice(&len.to_le_bytes());
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::RunError;
 use super::align::Alignment;
+use super::cold::Cold;
 use super::exchange::{Ended, Outgoing};
 use super::graph::{EmitWatermark, EventTime, ShardGraph, SourceNode, Target};
 use super::host::Host;
@@ -24,9 +25,10 @@ use crate::port::Text;
 pub const REJECTED_WIDTH: usize = 3;
 
 /// What a source's task works with.
-pub struct SourceTask<H> {
+pub struct SourceTask<H: Host> {
     pub host: H,
     pub graph: Rc<RefCell<ShardGraph>>,
+    pub cold: Rc<Cold<H>>,
     pub node: SourceNode,
     pub blocks: Receiver<Dealt>,
     /// Back to the reader: memory of text blocks.
@@ -98,6 +100,7 @@ impl<H: Host> SourceTask<H> {
                     self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
                     self.node.decode.start(block);
                     while self.batch(arrival, &mut clock, &mut scratch, &mut rejected)? {
+                        self.cold.settle(&self.graph).await?;
                         let component = self.node.component;
                         self.outgoing.send_staged(&self.graph, &self.host, component).await?;
                     }
@@ -122,6 +125,7 @@ impl<H: Host> SourceTask<H> {
                 graph.arrival = arrival;
                 graph.advance(&self.direct, mark)?;
             }
+            self.cold.settle(&self.graph).await?;
             let component = self.node.component;
             self.outgoing
                 .end_block(&self.graph, &self.host, component, arrival, mark, idle_now)
@@ -157,6 +161,7 @@ impl<H: Host> SourceTask<H> {
                 graph.note_reached(&self.node.name, mark);
             }
         }
+        self.cold.settle(&self.graph).await?;
         self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
         let component = self.node.component;
         self.outgoing.end(&self.graph, &self.host, component, finished).await;
@@ -204,7 +209,8 @@ impl<H: Host> SourceTask<H> {
                 let (select, times, marks) = (&scratch.select, &scratch.times, &scratch.marks);
                 let rows = Rows { records: batch, select, times, marks };
                 let mut graph = self.graph.borrow_mut();
-                graph.shared = (!self.outgoing.exchanges.is_empty()).then(|| batch.clone());
+                let is_kept = !self.outgoing.exchanges.is_empty() || graph.is_cold;
+                graph.shared = is_kept.then(|| batch.clone());
                 graph.push(&self.node.targets, &rows)?;
                 graph.shared = None;
                 if !self.direct.is_empty() {

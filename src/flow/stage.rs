@@ -1,16 +1,26 @@
 //! A keyed stage: the keys of one exchange on one shard and all operators behind them, which share
 //! the keys' slots (and, where they need event-time order, one ordering buffer).
+//!
+//! 1. Where marks are kept ([`Residence`]), every slot whose state changed is marked: those that
+//!    rows name, those whose rows leave the ordering buffer, those that change by time alone.
+//! 2. Once keys have left memory, what comes waits in the inbox, in order, until the keys that it
+//!    needs are back ([`super::cold`]).
+
+use std::collections::VecDeque;
 
 use super::RunError;
+use super::cold::Item;
 use super::gauge::Gauges;
 use super::graph::Target;
 use crate::ground::schema::DataType;
-use crate::ground::time::{NEVER, Time};
+use crate::ground::time::{END, NEVER, Time};
 use crate::ops::order::Order;
 use crate::ops::output::Outputs;
 use crate::ops::{Keyed, KeyedRows, Ledger, Rows};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
+use crate::state::residence::Residence;
+use crate::state::touched::Touched;
 
 /// An operator that takes rows as they arrive.
 pub struct Plain {
@@ -40,13 +50,21 @@ pub struct Stage {
     /// Key columns of the rows that come in, for each input.
     pub key_columns: Vec<Vec<usize>>,
     pub key_types: Vec<DataType>,
+    /// Columns of the rows that come in that may have long values, for each input.
+    pub heaped: Vec<Vec<usize>>,
     pub keys: KeyTable,
     pub plain: Vec<Plain>,
     pub sorted: Option<Sorted>,
     /// Exchanges behind the operators: told of every watermark and block end.
     pub exchanges: Vec<usize>,
+    /// Number by which records and checkpoints know the stage.
+    pub id: u16,
+    pub residence: Residence,
+    /// What came and is not worked off yet (invariant 2).
+    pub inbox: VecDeque<Item>,
     hashes: Vec<u64>,
     slots: Vec<u32>,
+    changed: Vec<u32>,
     outs: Vec<Outputs>,
     watermark: Time,
 }
@@ -57,17 +75,28 @@ impl Stage {
         let keys = KeyTable::new(&key_types);
         Stage {
             name,
+            heaped: vec![Vec::new(); key_columns.len()],
             key_columns,
             key_types,
             keys,
             plain: Vec::new(),
             sorted: None,
             exchanges: Vec::new(),
+            id: 0,
+            residence: Residence::default(),
+            inbox: VecDeque::new(),
             hashes: Vec::new(),
             slots: Vec::new(),
+            changed: Vec::new(),
             outs: Vec::new(),
             watermark: NEVER,
         }
+    }
+
+    /// Marks from now on what changes (invariant 1).
+    pub fn track(&mut self) {
+        self.residence.begin(self.keys.len());
+        self.note_changes();
     }
 
     /// Takes rows in arrival order; results are left in the operators' outputs.
@@ -80,6 +109,25 @@ impl Stage {
         rows: &Rows<'_>,
         hashes: Option<&[u64]>,
     ) -> Result<(), RunError> {
+        let mut slots = std::mem::take(&mut self.slots);
+        let taken = self
+            .resolve(input, rows, hashes, &mut slots)
+            .and_then(|()| self.take(input, rows, &slots));
+        self.slots = slots;
+        taken
+    }
+
+    /// Finds the slot of each row's key; new keys get one. Replaces what `slots` holds.
+    ///
+    /// # Errors
+    /// Too many keys.
+    pub fn resolve(
+        &mut self,
+        input: usize,
+        rows: &Rows<'_>,
+        hashes: Option<&[u64]>,
+        slots: &mut Vec<u32>,
+    ) -> Result<(), RunError> {
         let columns = &self.key_columns[input];
         let hashes = match hashes {
             Some(hashes) => hashes,
@@ -90,10 +138,18 @@ impl Stage {
                 &self.hashes
             }
         };
-        self.slots.clear();
-        let found = self.keys.resolve(rows.records, rows.select, columns, hashes, &mut self.slots);
-        found.map_err(|error| RunError::of(&self.name, error))?;
-        let keyed = KeyedRows::new(*rows, &self.slots, &self.keys);
+        slots.clear();
+        let found = self.keys.resolve(rows.records, rows.select, columns, hashes, slots);
+        found.map_err(|error| RunError::of(&self.name, error))
+    }
+
+    /// As [`Stage::rows`], for rows whose slots are found and in memory.
+    ///
+    /// # Errors
+    /// An operator's.
+    pub fn take(&mut self, input: usize, rows: &Rows<'_>, slots: &[u32]) -> Result<(), RunError> {
+        self.residence.touch(slots, self.keys.len());
+        let keyed = KeyedRows::new(*rows, slots, &self.keys);
         for Plain { operator, about } in &mut self.plain {
             let done = operator.rows(input, &keyed, &mut about.outputs);
             done.map_err(|error| RunError::of(&about.name, error))?;
@@ -104,7 +160,22 @@ impl Stage {
             take_back(&mut sorted.about, &mut self.outs);
             done.map_err(|error| RunError::of(&self.name, error))?;
         }
+        self.note_changes();
         Ok(())
+    }
+
+    /// Marks what changed without being named by rows.
+    fn note_changes(&mut self) {
+        self.changed.clear();
+        for Plain { operator, .. } in &mut self.plain {
+            operator.take_changed(&mut self.changed);
+        }
+        if self.residence.is_on() {
+            if let Some(sorted) = &mut self.sorted {
+                sorted.order.take_changed(&mut self.changed);
+            }
+            self.residence.touch(&self.changed, self.keys.len());
+        }
     }
 
     /// Takes the watermark.
@@ -127,7 +198,69 @@ impl Stage {
             take_back(&mut sorted.about, &mut self.outs);
             done.map_err(|error| RunError::of(&self.name, error))?;
         }
+        self.note_changes();
         Ok(())
+    }
+
+    /// The least watermark after `after` at which something is to be done for a slot that no row
+    /// names.
+    pub fn due(&self, slot: u32, after: Time) -> Time {
+        let plain = self.plain.iter().map(|plain| plain.operator.due(slot, after)).min();
+        let sorted = self.sorted.as_ref().map(|sorted| sorted.order.due(slot, after));
+        plain.into_iter().chain(sorted).min().unwrap_or(END)
+    }
+
+    /// Whether what is known of a slot can still matter once the watermark is at `after`.
+    pub fn lasts(&self, slot: u32, after: Time) -> bool {
+        self.plain.iter().any(|plain| plain.operator.lasts(slot, after))
+            || self.sorted.as_ref().is_some_and(|sorted| sorted.order.lasts(slot, after))
+    }
+
+    /// Does what is due for slots that have come to memory for that, and for no others.
+    ///
+    /// # Errors
+    /// An operator's.
+    pub fn catch_up(&mut self, slots: &[u32], due: Time) -> Result<(), RunError> {
+        for Plain { operator, about } in &mut self.plain {
+            let done = operator.catch_up(slots, due, &self.keys, &mut about.outputs);
+            done.map_err(|error| RunError::of(&about.name, error))?;
+        }
+        if let Some(sorted) = &mut self.sorted {
+            lend(&mut sorted.about, &mut self.outs);
+            let done = sorted.order.catch_up(slots, due, &self.keys, &mut self.outs);
+            take_back(&mut sorted.about, &mut self.outs);
+            done.map_err(|error| RunError::of(&self.name, error))?;
+        }
+        self.note_changes();
+        Ok(())
+    }
+
+    /// Slots with rows in the ordering buffer: these cannot leave memory.
+    pub fn pinned(&self) -> Touched {
+        let mut pinned = Touched::default();
+        if let Some(sorted) = &self.sorted {
+            sorted.order.waiting_slots(&mut pinned);
+        }
+        pinned
+    }
+
+    /// Shows every state handle, in the order of [`Stage::state`], without names.
+    pub fn handles(&mut self, visit: &mut dyn FnMut(&mut dyn Handle)) {
+        for Plain { operator, .. } in &mut self.plain {
+            operator.state(&mut |_, handle| visit(handle));
+        }
+        if let Some(Sorted { order, .. }) = &mut self.sorted {
+            order.state(&mut |_, handle| visit(handle));
+        }
+    }
+
+    /// Bytes of memory that keys in memory take, about: what is reserved for slots without a key
+    /// is not counted, as they are given to the next keys.
+    pub fn memory_bytes(&mut self) -> usize {
+        let mut bytes = self.keys.memory_bytes() + self.residence.memory_bytes();
+        self.handles(&mut |handle| bytes += handle.memory_bytes());
+        let reserved = self.keys.len().next_power_of_two().max(64);
+        (bytes as u128 * self.keys.live() as u128 / reserved as u128) as usize
     }
 
     /// Goes on from a watermark that was reached before.

@@ -88,3 +88,9 @@ pub const STORE_FROZEN_MAX: usize = 64;
 pub const STORE_READS_IN_FLIGHT: usize = 128;
 /// Bytes of entries that one step of a compaction handles.
 pub const STORE_STEP_BYTES: usize = 1 << 20;
+/// Blocks between two looks at whether the keys in memory are too many.
+pub const COLD_CHECK_CALLS: u32 = 16;
+/// Keys that leave memory together, at least.
+pub const COLD_LOT_KEYS: usize = 1024;
+/// Keys that come to memory together because something is due for them.
+pub const COLD_DUE_KEYS: usize = 8192;

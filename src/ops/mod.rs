@@ -53,7 +53,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::ground::batch::RecordBatch;
-use crate::ground::time::Time;
+use crate::ground::time::{END, Time};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
 use output::{Outputs, Port};
@@ -248,6 +248,35 @@ pub trait Ordered {
     /// Shows every state handle under its name.
     fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle));
 
+    /// The least watermark after `after` at which something is to be done for a slot whose key no
+    /// row names: it must be in memory then. [`END`] if there is none. O(panes) or O(1).
+    fn due(&self, _slot: u32, _after: Time) -> Time {
+        END
+    }
+
+    /// Whether what is known of a slot can still matter once the watermark is at `after`.
+    fn lasts(&self, _slot: u32, _after: Time) -> bool {
+        true
+    }
+
+    /// Does what is due at the watermark `due` for some slots, which have come to memory for that.
+    /// The watermark before has been told; `due` itself will be.
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn catch_up(
+        &mut self,
+        _slots: &[u32],
+        _due: Time,
+        _keys: &KeyTable,
+        _out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        Ok(())
+    }
+
+    /// Appends slots that changed since the last call though no row named them.
+    fn take_changed(&mut self, _out: &mut Vec<u32>) {}
+
     /// Rows in, late and so on, so far.
     fn ledger(&self) -> Ledger;
 }
@@ -279,6 +308,35 @@ pub trait Keyed {
 
     /// Shows every state handle under its name, for saving, loading and clearing keys.
     fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle));
+
+    /// The least watermark after `after` at which something is to be done for a slot whose key no
+    /// row names: it must be in memory then. [`END`] if there is none. O(panes) or O(1).
+    fn due(&self, _slot: u32, _after: Time) -> Time {
+        END
+    }
+
+    /// Whether what is known of a slot can still matter once the watermark is at `after`.
+    fn lasts(&self, _slot: u32, _after: Time) -> bool {
+        true
+    }
+
+    /// Does what is due at the watermark `due` for some slots, which have come to memory for that.
+    /// The watermark before has been told; `due` itself will be.
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn catch_up(
+        &mut self,
+        _slots: &[u32],
+        _due: Time,
+        _keys: &KeyTable,
+        _out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        Ok(())
+    }
+
+    /// Appends slots that changed since the last call though no row named them.
+    fn take_changed(&mut self, _out: &mut Vec<u32>) {}
 
     /// Rows in, late and so on, so far.
     fn ledger(&self) -> Ledger;

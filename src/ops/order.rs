@@ -25,11 +25,12 @@ use std::ops::Range;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::limits::{BATCH_HEAP_BYTES, WAITING_ROWS_MAX};
 use crate::ground::schema::Schema;
-use crate::ground::time::Time;
+use crate::ground::time::{END, Time};
 use crate::ops::output::Outputs;
 use crate::ops::{Arrived, KeyedRows, Ledger, OpError, Ordered, Rows, Stretch};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
+use crate::state::touched::Touched;
 use ahead::{Ahead, Flags};
 use queue::Queue;
 
@@ -50,6 +51,8 @@ pub struct Order {
     given: Given,
     rows_in: u64,
     form: u64,
+    /// Slots of rows that were handed over, where somebody asked for them.
+    handed: Option<Vec<u32>>,
 }
 
 /// The rows that are handed over next.
@@ -101,6 +104,7 @@ impl Order {
             ids: Vec::new(),
             rows_in: 0,
             form: ahead.form(),
+            handed: None,
         }
     }
 
@@ -217,6 +221,47 @@ impl Order {
         self.queue.calendar.len()
     }
 
+    /// Appends the slots of rows that operators were given since the last call, and those that
+    /// changed by time alone. From the first call on they are noted.
+    pub fn take_changed(&mut self, out: &mut Vec<u32>) {
+        out.append(self.handed.get_or_insert_default());
+        self.operators.iter_mut().for_each(|operator| operator.take_changed(out));
+    }
+
+    /// As [`Ordered::due`], over all operators. Rows that wait are not looked at.
+    pub fn due(&self, slot: u32, after: Time) -> Time {
+        self.operators.iter().map(|operator| operator.due(slot, after)).min().unwrap_or(END)
+    }
+
+    /// As [`Ordered::lasts`], for any of the operators. Rows that wait are not looked at.
+    pub fn lasts(&self, slot: u32, after: Time) -> bool {
+        self.operators.iter().any(|operator| operator.lasts(slot, after))
+    }
+
+    /// As [`Ordered::catch_up`], for all operators. No row of the slots waits.
+    ///
+    /// # Errors
+    /// [`OpError`] of an operator.
+    pub fn catch_up(
+        &mut self,
+        slots: &[u32],
+        due: Time,
+        keys: &KeyTable,
+        outs: &mut [Outputs],
+    ) -> Result<(), OpError> {
+        let mut operators = self.operators.iter_mut().zip(outs);
+        operators.try_for_each(|(operator, out)| operator.catch_up(slots, due, keys, out))
+    }
+
+    /// Adds the slots that have rows waiting. O(waiting rows).
+    pub fn waiting_slots(&self, out: &mut Touched) {
+        for id in self.queue.calendar.ids() {
+            let slot = self.queue.calendar.link(id).slot;
+            out.reserve(slot as usize + 1);
+            out.set(slot);
+        }
+    }
+
     fn check_limit(&self, more: usize) -> Result<(), OpError> {
         if self.waiting() + more <= self.waiting_rows_max {
             return Ok(());
@@ -296,6 +341,9 @@ impl Order {
         };
         for (operator, out) in self.operators.iter_mut().zip(outs) {
             operator.rows(&stretch, out)?;
+        }
+        if let Some(handed) = &mut self.handed {
+            handed.extend_from_slice(&given.rows.slots);
         }
         given.builder.recycle(records);
         given.rows.clear();

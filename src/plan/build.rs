@@ -12,6 +12,7 @@ use super::graph::{
 use super::operators;
 use super::topology::Topology;
 use crate::flow::RunError;
+use crate::flow::cold::StateSettings;
 use crate::flow::epochs::Epochs;
 use crate::flow::exchange::{Exchange, ExchangeInput};
 use crate::flow::feed::Producer;
@@ -23,7 +24,7 @@ use crate::flow::host_uring::Placement;
 use crate::flow::latency::Latency;
 use crate::flow::reader::Reader;
 use crate::flow::run::RunPlan;
-use crate::flow::snapshot::Restored;
+use crate::flow::snapshot::{Deltas, Restored};
 use crate::flow::stage::{About, Plain, Sorted, Stage};
 use crate::ground::schema::{DataType, Schema};
 use crate::ground::time::{NEVER, Time};
@@ -100,6 +101,7 @@ pub fn run_plan(
     gauges: Arc<Gauges>,
     epochs: Arc<Epochs>,
     from: From,
+    state: Option<StateSettings>,
 ) -> Result<RunPlan, RunError> {
     let mut readers = Vec::new();
     for (at, plan) in pipeline.sources.iter().enumerate() {
@@ -121,12 +123,13 @@ pub fn run_plan(
     let bounded: Vec<bool> = readers.iter().map(|reader| reader.source.is_bounded()).collect();
     let topology = Arc::new(Topology::new(pipeline, placement.shards(), &bounded));
     let exchanges = topology.exchanges.clone();
-    let shared = gauges.clone();
+    let (shared, keeps_deltas) = (gauges.clone(), epochs.is_on());
     // Programs own their registers, so each shard has programs of its own.
     let template = Mutex::new(pipeline.clone());
     let build = move |shard: usize| {
         let pipeline = template.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        let builder = Builder { pipeline: &pipeline, topology: &topology, connect: &*connect };
+        let builder =
+            Builder { pipeline: &pipeline, topology: &topology, connect: &*connect, keeps_deltas };
         builder.graph(shard, shared.clone())
     };
     Ok(RunPlan {
@@ -137,6 +140,7 @@ pub fn run_plan(
         gauges,
         epochs,
         restored: from.restored,
+        state,
         started: None,
     })
 }
@@ -178,6 +182,7 @@ struct Builder<'a> {
     pipeline: &'a Pipeline,
     topology: &'a Topology,
     connect: &'a dyn Connect,
+    keeps_deltas: bool,
 }
 
 impl Builder<'_> {
@@ -199,6 +204,9 @@ impl Builder<'_> {
             ticks_ns: Rc::new(|| 0),
             reached: self.reached(),
             all: Rc::default(),
+            deltas: Deltas::default(),
+            keeps_deltas: self.keeps_deltas,
+            is_cold: false,
         })
     }
 
@@ -300,6 +308,9 @@ impl Builder<'_> {
             plan.members.iter().map(|&m| self.transform(m).name.as_str()).collect();
         let key_columns = vec![plan.key.clone(); plan.inputs.len()];
         let mut stage = Stage::new(names.join(", "), key_columns, self.key_types(at));
+        let input = |&input: &PortRef| self.pipeline.output(input).schema.heaped();
+        stage.id = at as u16;
+        stage.heaped = plan.inputs.iter().map(input).collect();
         let (mut specs, mut about_ordered) = (Vec::<PatternSpec>::new(), Vec::new());
         let schema = self.stage_schema(at);
         let mut ahead = Ahead::new(schema);

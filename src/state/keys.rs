@@ -57,6 +57,8 @@ pub struct KeyTable {
     live: usize,
     limit: usize,
     has_nulls: bool,
+    /// Slots given to new keys, where somebody asked for them.
+    fresh: Option<Vec<u32>>,
 }
 
 impl KeyTable {
@@ -88,6 +90,7 @@ impl KeyTable {
             live: 0,
             limit: limit.min(KEYS_MAX),
             has_nulls: false,
+            fresh: None,
         }
     }
 
@@ -327,13 +330,16 @@ impl KeyTable {
             return Err(KeysFull { limit: self.limit });
         }
         self.live += 1;
-        if let Some(slot) = self.free.pop() {
-            return Ok(slot);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            let slot = self.len();
+            self.rows.resize(self.rows.len() + self.heaped.len(), 0);
+            self.nulls.resize(self.nulls.len() + self.null_words, 0);
+            u32::try_from(slot).expect("KEYS_MAX fits u32")
+        });
+        if let Some(fresh) = &mut self.fresh {
+            fresh.push(slot);
         }
-        let slot = self.len();
-        self.rows.resize(self.rows.len() + self.heaped.len(), 0);
-        self.nulls.resize(self.nulls.len() + self.null_words, 0);
-        Ok(u32::try_from(slot).expect("KEYS_MAX fits u32"))
+        Ok(slot)
     }
 
     fn grow(&mut self) {
@@ -368,6 +374,16 @@ impl KeyTable {
             hash = if place == 0 { hash_word(word) } else { hash_next(hash, word) };
         }
         hash
+    }
+
+    /// Notes from now on which keys are new, for [`KeyTable::take_fresh`].
+    pub fn note_fresh(&mut self) {
+        self.fresh.get_or_insert_default();
+    }
+
+    /// Slots that were given to new keys since the last call, if [`KeyTable::note_fresh`] was.
+    pub fn take_fresh(&mut self) -> Vec<u32> {
+        self.fresh.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Forgets the key of a slot whose state was cleared; the slot goes to a later key.

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod lines;
 pub mod panes;
 pub mod pool;
+pub mod residence;
 mod texts;
 pub mod touched;
 
@@ -43,6 +44,17 @@ pub trait Handle {
 
     /// Forgets the slot: its key was dropped or moved.
     fn clear(&mut self, slot: u32);
+
+    /// Appends what is known apart from any slot; nothing for most handles.
+    fn save_whole(&self, _out: &mut Vec<u8>) {}
+
+    /// Takes what `save_whole` wrote, of one shard or of several, before any slot is loaded.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the bytes are not of this handle's form.
+    fn load_whole(&mut self, _bytes: &[u8]) -> Result<(), LoadError> {
+        Ok(())
+    }
 
     /// Bytes of memory held, for the shard's budget.
     fn memory_bytes(&self) -> usize;

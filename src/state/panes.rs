@@ -271,6 +271,20 @@ impl<V: Value> Handle for Panes<V> {
         }
     }
 
+    fn save_whole(&self, out: &mut Vec<u8>) {
+        put_word(self.done as u64, out);
+        put_word(self.numbered, out);
+    }
+
+    fn load_whole(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
+        let mut read = Reader::new(&self.name, bytes);
+        let (done, numbered) = (read.word()? as i64, read.word()?);
+        read.end()?;
+        self.done = self.done.max(done);
+        self.numbered = self.numbered.max(numbered);
+        Ok(())
+    }
+
     fn memory_bytes(&self) -> usize {
         let columns = self.columns.iter().chain(&self.spare);
         let lines: usize =

@@ -72,9 +72,7 @@ impl Manifest {
     /// # Errors
     /// [`StoreError::Disk`]; the old manifest holds.
     pub async fn prepare<D: Disk>(&self, disk: &D, folder: &str) -> Result<(), StoreError> {
-        let mut sealed = Vec::new();
-        let mut packer = Packer::new(Codec::None);
-        seal(BlockKind::Manifest, &self.raw(), PLACE, &mut packer, &mut sealed);
+        let sealed = self.sealed();
         let name_new = format!("{folder}/{NAME_NEW}");
         // A crash may have left one.
         let file = match disk.create(&name_new).await {
@@ -92,6 +90,14 @@ impl Manifest {
         file.sync().await?;
         disk.sync_dir(folder).await?;
         Ok(())
+    }
+
+    /// The bytes of the manifest's file.
+    pub fn sealed(&self) -> Vec<u8> {
+        let mut sealed = Vec::new();
+        let mut packer = Packer::new(Codec::None);
+        seal(BlockKind::Manifest, &self.raw(), PLACE, &mut packer, &mut sealed);
+        sealed
     }
 
     /// Reads the folder's manifest; `None` if there is none.

@@ -22,6 +22,9 @@ pub struct Options {
     pub policy: Policy,
     /// Bytes of a table.
     pub table_bytes: u64,
+    /// Number that no table made from now on is below: tables of all runs of a shard have different
+    /// numbers if this grows from run to run.
+    pub id_first: u64,
     /// Bytes of memory for everything; [`STORE_MEMORY_BYTES_MIN`] at least.
     pub memory_bytes: usize,
 }
@@ -39,7 +42,7 @@ impl Options {
             }
         };
         let folder = folder.to_string();
-        Options { folder, codec, policy, table_bytes: STORE_TABLE_BYTES, memory_bytes }
+        Options { folder, codec, policy, table_bytes: STORE_TABLE_BYTES, id_first: 1, memory_bytes }
     }
 
     /// Bytes at which a memtable is frozen: an eighth.

@@ -40,6 +40,7 @@ use super::table::{Found, Table};
 use crate::ground::limits::{STORE_FROZEN_MAX, STORE_KEY_BYTES_MAX, STORE_READS_IN_FLIGHT};
 
 pub use scan::Scan;
+pub use snapshot::Tables;
 pub use work::Work;
 
 /// Tables that follow one another, open.
@@ -230,6 +231,11 @@ impl<D: Disk> Tree<D> {
         let tables = self.version.borrow().memory_bytes();
         let cache = self.cache.borrow().memory_bytes();
         self.memory.borrow().memory_bytes() + cache + tables + writing
+    }
+
+    /// Longest value that is taken, bytes.
+    pub fn value_bytes_max(&self) -> usize {
+        self.options.value_bytes_max()
     }
 
     /// Runs of tables, newest first: level, tables and bytes of each.

@@ -23,7 +23,7 @@ pub mod texts;
 use crate::expr::{Condition, MatchSelect, StepRef};
 use crate::ground::bits;
 use crate::ground::schema::Schema;
-use crate::ground::time::Time;
+use crate::ground::time::{END, Time};
 use crate::ops::order::ahead::Ahead;
 use crate::ops::output::Outputs;
 use crate::ops::{KeyedRows, Ledger, OpError, Ordered, Stretch};
@@ -270,6 +270,37 @@ impl Ordered for Pattern {
         match &mut self.executor {
             Executor::Machine(machine) => visit("partial matches", &mut machine.store),
             Executor::Strict(strict) => visit("prefixes", &mut strict.rings),
+        }
+    }
+
+    fn due(&self, slot: u32, _after: Time) -> Time {
+        match &self.executor {
+            Executor::Machine(machine) => machine.store.armed(slot),
+            Executor::Strict(_) => END,
+        }
+    }
+
+    fn lasts(&self, slot: u32, _after: Time) -> bool {
+        match &self.executor {
+            Executor::Machine(_) => true,
+            Executor::Strict(strict) => strict.rings.has_prefix(slot),
+        }
+    }
+
+    fn catch_up(
+        &mut self,
+        _slots: &[u32],
+        due: Time,
+        keys: &KeyTable,
+        out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        // Each key has a timer of its own, so meeting them again meets those that came.
+        self.watermark(due, keys, out)
+    }
+
+    fn take_changed(&mut self, out: &mut Vec<u32>) {
+        if let Executor::Machine(machine) = &mut self.executor {
+            machine.store.take_met(out);
         }
     }
 

@@ -18,7 +18,7 @@
 
 use crate::expr::aggregate::AggregateSelect;
 use crate::ground::schema::Schema;
-use crate::ground::time::{NEVER, Time};
+use crate::ground::time::{END, NEVER, Time};
 use crate::ops::accumulate::{Arguments, Batch, Emitter, Input, Layout, Merged, Object};
 use crate::ops::output::Outputs;
 use crate::ops::{Keyed, KeyedRows, Ledger, OpError, Rows};
@@ -66,6 +66,8 @@ struct Core {
     union: Touched,
     merged: Merged,
     counts: Vec<Vec<u64>>,
+    /// Slots of which a firing noted what was counted.
+    noted: Vec<u32>,
 }
 
 /// Rows of one pane.
@@ -107,6 +109,7 @@ impl Sliding {
             stragglers: Vec::new(),
             union: Touched::default(),
             merged: Merged::default(),
+            noted: Vec::new(),
         };
         Ok(Sliding { arguments: Arguments::new(&select.calls), core })
     }
@@ -169,6 +172,32 @@ impl Keyed for Sliding {
         for (i, (_, set)) in self.core.distinct.iter_mut().enumerate() {
             visit(&format!("distinct_{i}"), set);
         }
+    }
+
+    fn due(&self, slot: u32, after: Time) -> Time {
+        self.core.due(slot, after)
+    }
+
+    fn lasts(&self, slot: u32, after: Time) -> bool {
+        let dead = self.core.frame.dead(after);
+        let mut held = self.core.panes.columns().iter().filter(|c| c.touched.get(slot));
+        held.any(|column| self.core.frame.windows_of_pane(column.pane).1 > dead)
+    }
+
+    fn catch_up(
+        &mut self,
+        slots: &[u32],
+        due: Time,
+        keys: &KeyTable,
+        out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        self.core.reserve(keys.len());
+        self.core.catch_up(slots, due, keys, out);
+        Ok(())
+    }
+
+    fn take_changed(&mut self, out: &mut Vec<u32>) {
+        out.append(&mut self.core.noted);
     }
 
     fn ledger(&self) -> Ledger {
@@ -379,6 +408,46 @@ impl Core {
         due
     }
 
+    /// When the first window after `after` with rows of a slot is due. O(columns).
+    fn due(&self, slot: u32, after: Time) -> Time {
+        let done = self.done.max(self.frame.fired(after));
+        let held = self.panes.columns().iter().filter(|column| column.touched.get(slot));
+        let window = held.filter_map(|column| {
+            let (first, last) = self.frame.windows_of_pane(column.pane);
+            let window = first.max(done.saturating_add(1));
+            (window <= last).then_some(window)
+        });
+        if let Some(window) = window.min() {
+            return self.frame.bounds(window).1 - 1;
+        }
+        // All have fired; until the last of them is dead, late rows may come.
+        let held = self.panes.columns().iter().rev().find(|column| column.touched.get(slot));
+        held.map_or(END, |column| {
+            let last = self.frame.windows_of_pane(column.pane).1;
+            let dead = self.frame.bounds(last).1 - 1 + self.frame.spec.lateness;
+            if dead > after { dead } else { END }
+        })
+    }
+
+    /// Fires the window that is due at `due` for some slots; the others' turn comes.
+    fn catch_up(&mut self, slots: &[u32], due: Time, keys: &KeyTable, out: &mut Outputs) {
+        let window = self.frame.fired(due);
+        if window <= self.done || self.frame.bounds(window).1 - 1 != due {
+            return;
+        }
+        self.come_to(window - 1, self.frame.dead(due - 1));
+        let (from, to) = self.frame.panes_of(window);
+        let range = self.panes.between(from, to);
+        let mut named = std::mem::take(&mut self.union);
+        named.clear();
+        named.reserve(keys.len());
+        for column in self.panes.columns().range(range.clone()) {
+            slots.iter().filter(|&&slot| column.touched.get(slot)).for_each(|&s| named.set(s));
+        }
+        self.fire_named(&named, window, range, keys, out);
+        self.union = named;
+    }
+
     /// Sets `done`; windows up to `dead` take no rows any more.
     fn come_to(&mut self, done: i64, dead: i64) {
         self.done = done;
@@ -413,16 +482,27 @@ impl Core {
         for column in self.panes.columns().range(range.clone()) {
             union.union(&column.touched);
         }
+        self.fire_named(&union, window, range, keys, out);
+        self.union = union;
+    }
+
+    fn fire_named(
+        &mut self,
+        named: &Touched,
+        window: i64,
+        columns: std::ops::Range<usize>,
+        keys: &KeyTable,
+        out: &mut Outputs,
+    ) {
         let mark = self.frame.bounds(window).1 - 2;
         self.merged.clear(&self.layout);
-        union.for_each_word(|block, bits| {
+        named.for_each_word(|block, bits| {
             self.merged.name(block, bits);
             if self.merged.slots.len() >= FIRED {
-                self.fire_merged(window, mark, range.clone(), keys, out);
+                self.fire_merged(window, mark, columns.clone(), keys, out);
             }
         });
-        self.fire_merged(window, mark, range, keys, out);
-        self.union = union;
+        self.fire_merged(window, mark, columns, keys, out);
     }
 
     fn fire_merged(
@@ -439,6 +519,7 @@ impl Core {
             set.counts(&self.merged.slots, counts);
             if self.frame.spec.lateness > 0 {
                 set.remember(window, &self.merged.slots, counts);
+                self.noted.extend_from_slice(&self.merged.slots);
             }
         }
         self.emit(window, mark, keys, out);

@@ -37,7 +37,7 @@ impl<D: Disk> Tree<D> {
             folder,
             codec: options.codec,
             table_bytes: options.table_bytes,
-            id_next: Rc::new(Cell::new(manifest.id_next)),
+            id_next: Rc::new(Cell::new(manifest.id_next.max(options.id_first))),
         };
         let memory = Memory { active: Rc::new(Memtable::default()), frozen: Vec::new() };
         let tree = Tree {

@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use super::{Tree, Version};
 use crate::store::compact::{Compaction, Writing, table_name};
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, File};
+use crate::store::entry::Entry;
 use crate::store::error::StoreError;
 use crate::store::manifest::{Manifest, NAME, Run};
 use crate::store::memtable::Memtable;
@@ -64,6 +65,56 @@ impl<D: Disk> Tree<D> {
         link_all(&disk, from, &folder, &manifest.runs).await?;
         manifest.commit(&disk, &folder).await?;
         Tree::open(disk, options).await
+    }
+}
+
+/// The tables of a tree at one moment. Their files stay while this is held.
+pub struct Tables<F> {
+    version: Rc<Version<F>>,
+    folder: String,
+    id_next: u64,
+    seq_next: u64,
+}
+
+impl<D: Disk> Tree<D> {
+    /// Fixes the tables that the tree has now; what is in memory is not among them
+    /// ([`Tree::in_memory`]). O(1).
+    pub fn tables(&self) -> Tables<D::File> {
+        Tables {
+            version: self.version(),
+            folder: self.options.folder.clone(),
+            id_next: self.writing.id_next.get(),
+            seq_next: self.seq_next.get(),
+        }
+    }
+
+    /// Calls `each` with every entry that no table has yet, tombstones too, the newest of a key
+    /// first. O(entries in memory).
+    pub fn in_memory(&self, mut each: impl FnMut(&Entry<'_>)) {
+        let memory = self.memory.borrow();
+        for memtable in std::iter::once(&memory.active).chain(&memory.frozen) {
+            let mut cursor = memtable.cursor(&[]);
+            while let Some(entry) = cursor.entry() {
+                each(&entry);
+                cursor.next();
+            }
+        }
+    }
+}
+
+impl<F: File> Tables<F> {
+    /// Names of the files below the disk's root, each with its name in the folder.
+    pub fn files(&self) -> Vec<(String, String)> {
+        let names = self.version.tables().map(|table| table_name("", table.meta().id));
+        let inner = names.map(|name| name.trim_start_matches('/').to_string());
+        inner.map(|name| (format!("{}/{name}", self.folder), name)).collect()
+    }
+
+    /// The bytes of a manifest that names these tables and no others: with it, a folder that has
+    /// them is a tree's.
+    pub fn manifest(&self) -> Vec<u8> {
+        let runs = self.version.runs();
+        Manifest { id_next: self.id_next, seq_next: self.seq_next, runs }.sealed()
     }
 }
 

@@ -144,6 +144,8 @@ pub struct Store {
     pub(super) ghosts: BTreeMap<u32, Vec<Partial>>,
     pub(super) next_seq: u64,
     timers: BinaryHeap<Reverse<(Time, u32)>>,
+    /// Slots whose timers were met, for who keeps account of what changed.
+    met: Vec<u32>,
 }
 
 impl Store {
@@ -164,6 +166,7 @@ impl Store {
             ghosts: BTreeMap::new(),
             next_seq: 0,
             timers: BinaryHeap::new(),
+            met: Vec::new(),
         }
     }
 
@@ -239,9 +242,14 @@ impl Store {
         }
     }
 
-    /// The deadline for which the key's timer is set.
-    pub(super) fn armed(&self, slot: u32) -> Time {
-        self.lines[slot as usize].armed
+    /// The deadline for which the key's timer is set; [`NO_DEADLINE`] if there is none.
+    pub fn armed(&self, slot: u32) -> Time {
+        self.lines.get(slot as usize).map_or(NO_DEADLINE, |line| line.armed)
+    }
+
+    /// Appends the slots whose deadlines were met since the last call.
+    pub fn take_met(&mut self, out: &mut Vec<u32>) {
+        out.append(&mut self.met);
     }
 
     /// The earliest timer's deadline.
@@ -260,6 +268,7 @@ impl Store {
             let line = &mut self.lines[slot as usize];
             if line.armed == at {
                 line.armed = NO_DEADLINE;
+                self.met.push(slot);
                 return Some((at, slot));
             }
         }

@@ -162,6 +162,11 @@ impl Rings {
         self.words.set(slot, 0);
     }
 
+    /// Whether a slot has a prefix of a match. Only between [`Rings::end`] and [`Rings::begin`].
+    pub fn has_prefix(&self, slot: u32) -> bool {
+        (slot as usize) < self.keys && self.shape.live(self.lane.word(slot)) != 0
+    }
+
     /// Where the row `back` rows ago begins, and its place in the ring.
     #[inline(always)]
     fn entry(&self, slot: u32, word: u64, back: usize) -> (usize, usize) {
