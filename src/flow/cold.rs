@@ -16,12 +16,16 @@
 //! 4. A key for which something is due is in memory before the watermark gets there.
 //! 5. Keys that rows under way name are held, and do not leave.
 
+mod timers;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+
+use hashbrown::HashMap;
 
 use super::RunError;
 use super::exchange::Parcel;
@@ -33,7 +37,9 @@ use super::restore::{Read, load_records, resolve};
 use super::snapshot::{Beneath, Restored};
 use super::stage::Stage;
 use crate::ground::key;
-use crate::ground::limits::{COLD_CHECK_CALLS, COLD_DUE_KEYS, COLD_LOT_KEYS, STORE_KEY_BYTES_MAX};
+use crate::ground::limits::{
+    COLD_CHECK_CALLS, COLD_DUE_KEYS, COLD_LOT_KEYS, COLD_NEAR_TIMERS, STORE_KEY_BYTES_MAX,
+};
 use crate::ground::time::{END, NEVER as NO_MARK, Time};
 use crate::ops::Rows;
 use crate::state::residence::{DIRTY, LIVE, STALE, STORED};
@@ -43,6 +49,7 @@ use crate::store::entry::NEVER;
 use crate::store::error::StoreError;
 use crate::store::options::{Options, Profile};
 use crate::store::tree::{Tables, Tree, Work};
+use timers::{Timers, due_of};
 
 /// The store's clock stands still: nothing in it expires yet.
 const NOW_MS: u64 = 0;
@@ -86,8 +93,10 @@ pub struct Cold<H: Host> {
     /// None: all keys stay in memory.
     settings: Option<StateSettings>,
     tree: RefCell<Option<Rc<Tree<H::Disk>>>>,
-    /// By stage number, the least timer.
-    next_due: RefCell<BTreeMap<u16, Time>>,
+    /// By stage number.
+    timers: RefCell<BTreeMap<u16, Timers>>,
+    /// Records that were read before they are needed; who writes one takes it out.
+    ahead: RefCell<HashMap<Vec<u8>, Option<Vec<u8>>>>,
     turn: Turn,
     /// The tables of the checkpoint that is being written.
     pinned: RefCell<Option<Tables<<H::Disk as Disk>::File>>>,
@@ -105,8 +114,9 @@ struct Begun {
 /// What is to be done next.
 enum Next {
     Item(Begun),
-    /// Keys of the stage `at` have to come to memory for the watermark `due`.
+    /// Keys of the stage `at` have to come to memory for the watermark `due`; soon it is at `mark`.
     Due {
+        mark: Time,
         at: usize,
         due: Time,
     },
@@ -124,7 +134,7 @@ struct Leaving {
     key: Vec<u8>,
     /// None: nothing is to be written.
     change: Option<Change>,
-    timer: Option<(Vec<u8>, u16, Time)>,
+    timer: Option<(Vec<u8>, u16)>,
 }
 
 enum Change {
@@ -140,7 +150,8 @@ impl<H: Host> Cold<H> {
             shard,
             settings,
             tree: RefCell::default(),
-            next_due: RefCell::default(),
+            timers: RefCell::default(),
+            ahead: RefCell::default(),
             turn: Turn::default(),
             pinned: RefCell::default(),
             calls: Cell::new(0),
@@ -170,11 +181,11 @@ impl<H: Host> Cold<H> {
                     Some(begun) => self.finish(graph, begun)?,
                     None => return Ok(()),
                 },
-                Some(Next::Due { at, due }) => {
+                Some(Next::Due { at, due, mark }) => {
                     if let Some(begun) = ready.take() {
                         self.finish(graph, begun)?;
                     }
-                    self.catch_up(graph, at, due).await?;
+                    self.catch_up(graph, at, due, mark).await?;
                 }
                 Some(Next::Item(mut next)) => {
                     self.fetch_beside(graph, &mut next.wanted, ready.take()).await?;
@@ -223,12 +234,13 @@ impl<H: Host> Cold<H> {
         let waits = |stage: &Stage| !stage.inbox.is_empty();
         let Some(at) = graph.stages.iter().position(waits) else { return Ok(None) };
         let stage = &mut graph.stages[at];
-        let due = self.next_due.borrow().get(&stage.id).copied().unwrap_or(END);
+        let due = self.timers.borrow().get(&stage.id).map_or(END, Timers::next_due);
+        let mark = stage.inbox.front().map_or(NO_MARK, Item::last_mark);
         let Some(mut item) = stage.inbox.pop_front() else { return Ok(None) };
         if let Some(rest) = item.split_at(due) {
             if item.is_empty() {
                 stage.inbox.push_front(rest);
-                return Ok(Some(Next::Due { at, due }));
+                return Ok(Some(Next::Due { at, due, mark }));
             }
             stage.inbox.push_front(rest);
         }
@@ -245,11 +257,21 @@ impl<H: Host> Cold<H> {
     /// Reads records, many at a time.
     async fn fetch(&self, wanted: &mut [Wanted]) -> Result<(), RunError> {
         let Some(tree) = self.tree().filter(|_| !wanted.is_empty()) else { return Ok(()) };
-        let mut found: Vec<Option<Vec<u8>>> = vec![None; wanted.len()];
-        let keys: Vec<&[u8]> = wanted.iter().map(|wanted| &wanted.key[..]).collect();
+        let mut cold: Vec<&mut Wanted> = Vec::with_capacity(wanted.len());
+        {
+            let mut ahead = self.ahead.borrow_mut();
+            for wanted in wanted {
+                match ahead.remove(&wanted.key) {
+                    Some(record) => wanted.record = record,
+                    None => cold.push(wanted),
+                }
+            }
+        }
+        let mut found: Vec<Option<Vec<u8>>> = vec![None; cold.len()];
+        let keys: Vec<&[u8]> = cold.iter().map(|wanted| &wanted.key[..]).collect();
         let each = |i: usize, value: Option<&[u8]>| found[i] = value.map(<[u8]>::to_vec);
         tree.get_many(&keys, NOW_MS, each).await.map_err(of_store)?;
-        for (wanted, record) in wanted.iter_mut().zip(found) {
+        for (wanted, record) in cold.into_iter().zip(found) {
             wanted.record = record;
         }
         Ok(())
@@ -285,6 +307,7 @@ impl<H: Host> Cold<H> {
         graph: &RefCell<ShardGraph>,
         at: usize,
         due: Time,
+        mark: Time,
     ) -> Result<(), RunError> {
         let tree = self.tree().ok_or_else(|| of_store(StoreError::Busy))?;
         let id = {
@@ -295,10 +318,10 @@ impl<H: Host> Cold<H> {
             }
             graph.stages[at].id
         };
+        self.read_ahead(&tree, id, mark).await?;
         loop {
-            let (timers, next) = self.timers(&tree, id, due).await?;
+            let timers = self.take_due(&tree, id, due).await?;
             if timers.is_empty() {
-                self.next_due.borrow_mut().insert(id, next);
                 // Who comes from now on has had its turn.
                 let mut graph = graph.borrow_mut();
                 if graph.stages[at].reached() < due {
@@ -325,29 +348,68 @@ impl<H: Host> Cold<H> {
         }
     }
 
-    /// Timers of a stage up to `due`, as many as come together, and the first one after `due`, or
-    /// after these.
-    async fn timers(
+    /// Takes timers of a stage that are due at `due`, as many as come together.
+    async fn take_due(
         &self,
         tree: &Tree<H::Disk>,
         stage: u16,
         due: Time,
-    ) -> Result<(Vec<Vec<u8>>, Time), RunError> {
-        let mut timers = Vec::new();
-        let mut scan = tree.scan(&timers_from(stage), NOW_MS).await.map_err(of_store)?;
-        while let Some((bytes, _)) = scan.entry() {
-            match StoreKey::of(bytes) {
-                Some(StoreKey::Timer { stage: of, due: at, .. }) if of == stage => {
-                    if at > due || timers.len() == COLD_DUE_KEYS {
-                        return Ok((timers, at));
-                    }
-                    timers.push(bytes.to_vec());
+    ) -> Result<Vec<Vec<u8>>, RunError> {
+        loop {
+            let (taken, unknown) = {
+                let mut timers = self.timers.borrow_mut();
+                let of_stage = timers.entry(stage).or_default();
+                let taken = of_stage.take(due, COLD_DUE_KEYS);
+                (taken, of_stage.unknown_from(due))
+            };
+            let Some(from) = unknown.filter(|_| taken.is_empty()) else { return Ok(taken) };
+            let (mut found, mut rest) = (Vec::new(), END);
+            let from = timer_key(stage, from, 0, &[]);
+            let mut scan = tree.scan(&from, NOW_MS).await.map_err(of_store)?;
+            while let Some((bytes, _)) = scan.entry() {
+                if !bytes.starts_with(&timers_from(stage)) {
+                    break;
                 }
-                _ => break,
+                if found.len() == COLD_NEAR_TIMERS {
+                    rest = due_of(bytes);
+                    break;
+                }
+                found.push(bytes.to_vec());
+                scan.next().await.map_err(of_store)?;
             }
-            scan.next().await.map_err(of_store)?;
+            if let Some(of_stage) = self.timers.borrow_mut().get_mut(&stage) {
+                of_stage.extend(found, rest);
+            }
         }
-        Ok((timers, END))
+    }
+
+    /// Reads the records of keys that are due soon, all together: each may be due at a time of its
+    /// own, and reads one by one would wait one by one.
+    async fn read_ahead(
+        &self,
+        tree: &Tree<H::Disk>,
+        stage: u16,
+        mark: Time,
+    ) -> Result<(), RunError> {
+        if !self.ahead.borrow().is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<Vec<u8>> = {
+            let timers = self.timers.borrow();
+            let of_stage = timers.get(&stage).into_iter();
+            let soon = of_stage.flat_map(|timers| timers.look(mark, COLD_DUE_KEYS));
+            let key = |timer: &Vec<u8>| match StoreKey::of(timer) {
+                Some(StoreKey::Timer { stage, group, key, .. }) => record_key(stage, group, key),
+                _ => Vec::new(),
+            };
+            soon.map(key).collect()
+        };
+        let named: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let mut found: Vec<Option<Vec<u8>>> = vec![None; keys.len()];
+        let each = |i: usize, value: Option<&[u8]>| found[i] = value.map(<[u8]>::to_vec);
+        tree.get_many(&named, NOW_MS, each).await.map_err(of_store)?;
+        self.ahead.borrow_mut().extend(keys.into_iter().zip(found));
+        Ok(())
     }
 
     /// Gives slots to the keys of timers that are not in memory.
@@ -392,6 +454,9 @@ impl<H: Host> Cold<H> {
 
     async fn write_all(&self, tree: &Tree<H::Disk>, leaving: Vec<Leaving>) -> Result<(), RunError> {
         for Leaving { key, change, timer } in leaving {
+            if change.is_some() {
+                self.ahead.borrow_mut().remove(&key);
+            }
             match change {
                 Some(Change::Put(record)) => {
                     self.write(tree, |tree| tree.put(&key, &record, NEVER)).await?;
@@ -399,18 +464,12 @@ impl<H: Host> Cold<H> {
                 Some(Change::Delete) => self.write(tree, |tree| tree.delete(&key)).await?,
                 None => {}
             }
-            if let Some((timer, stage, due)) = timer {
+            if let Some((timer, stage)) = timer {
                 self.write(tree, |tree| tree.put(&timer, &[], NEVER)).await?;
-                self.note_timer(stage, due);
+                self.timers.borrow_mut().entry(stage).or_default().put(timer);
             }
         }
         Ok(())
-    }
-
-    fn note_timer(&self, stage: u16, due: Time) {
-        let mut next = self.next_due.borrow_mut();
-        let least = next.entry(stage).or_insert(END);
-        *least = due.min(*least);
     }
 
     /// Takes the keys that were not touched for longest out of the largest stage's memory.
@@ -530,7 +589,7 @@ impl<H: Host> Cold<H> {
                 scan.entry().and_then(|(bytes, _)| StoreKey::of(bytes))
                 && of == stage.id
             {
-                self.note_timer(of, due);
+                self.timers.borrow_mut().entry(of).or_default().may_have(due);
             }
         }
         Ok(())
@@ -565,13 +624,13 @@ impl<H: Host> Cold<H> {
     ///
     /// # Errors
     /// The store's.
-    pub async fn put_timer(&self, bytes: &[u8], due: Time) -> Result<(), RunError> {
+    pub async fn put_timer(&self, bytes: &[u8]) -> Result<(), RunError> {
         let (Some(tree), Some(StoreKey::Timer { stage, .. })) = (self.tree(), StoreKey::of(bytes))
         else {
             return Ok(());
         };
         self.write(&tree, |tree| tree.put(bytes, &[], NEVER)).await?;
-        self.note_timer(stage, due);
+        self.timers.borrow_mut().entry(stage).or_default().put(bytes.to_vec());
         Ok(())
     }
 }
@@ -634,7 +693,7 @@ fn take_out<D: Disk>(
             (stage.residence.has(slot, STALE), stage.residence.has(slot, STORED));
         let group = key::group(stage.keys.hash_of(slot)) as u16;
         let due = stage.due(slot, reached);
-        let timer = (due != END).then(|| (timer_key(stage.id, due, group, &key), stage.id, due));
+        let timer = (due != END).then(|| (timer_key(stage.id, due, group, &key), stage.id));
         let is_over = record.is_empty() || due == END && !stage.lasts(slot, reached);
         let change = match is_over {
             true => is_stored.then_some(Change::Delete),
@@ -672,6 +731,14 @@ impl Item {
                 *mark = NO_MARK;
                 Some(rest)
             }
+        }
+    }
+
+    /// The watermark at its end.
+    fn last_mark(&self) -> Time {
+        match self {
+            Item::Rows(parcel) => parcel.marks.last().copied().unwrap_or(NO_MARK),
+            Item::Watermark { mark, .. } => *mark,
         }
     }
 

@@ -273,9 +273,9 @@ async fn take_store_memory<H: Host>(
                     load_records(stage, &[(slot, value)])?;
                 }
             }
-            StoreKey::Timer { due, group, .. } => {
+            StoreKey::Timer { group, .. } => {
                 if has_value && key::shard_of(usize::from(group), shards) == shard {
-                    cold.put_timer(bytes, due).await?;
+                    cold.put_timer(bytes).await?;
                 }
             }
         }

@@ -94,3 +94,5 @@ pub const COLD_CHECK_CALLS: u32 = 16;
 pub const COLD_LOT_KEYS: usize = 1024;
 /// Keys that come to memory together because something is due for them.
 pub const COLD_DUE_KEYS: usize = 8192;
+/// Timers of a stage that are kept in memory, those that are due first.
+pub const COLD_NEAR_TIMERS: usize = 16384;
