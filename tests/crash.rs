@@ -182,15 +182,40 @@ fn reference() -> Case {
     case
 }
 
+/// So little memory that nearly every key leaves it between two of its rows.
+const SCANT: &str = "state.memory=\"1MiB\"";
+
+#[test]
+fn keys_that_leave_memory_change_nothing() {
+    let expected = reference();
+    for (cores, batch_rows) in [(1, 1024), (2, 7), (3, 1024)] {
+        let case = Case::new(PIPELINE);
+        let cores = format!("engine.cores={cores}");
+        let batch_rows = format!("engine.batch_rows={batch_rows}");
+        case.run_well(&["--set", &cores, "--set", &batch_rows, "--set", SCANT]);
+        same_rows(&case, &expected);
+        assert!(!case.path("data/state").exists(), "what the run kept on disk goes with it");
+    }
+}
+
 #[test]
 fn a_run_that_is_killed_again_and_again_puts_out_what_one_run_does() {
+    killed_again_and_again("state.memory=\"256MiB\"");
+}
+
+#[test]
+fn so_does_one_whose_keys_leave_memory() {
+    killed_again_and_again(SCANT);
+}
+
+fn killed_again_and_again(memory: &str) {
     let expected = reference();
     let case = Case::new(PIPELINE);
     let mut kills = 0;
     // On other numbers of shards too: keys go to who owns them then.
     for cores in [2, 2, 1, 3, 3, 1, 2, 2, 1, 2] {
         let cores = format!("engine.cores={cores}");
-        let mut run = start(&case, &["--set", PACE, "--set", &cores]);
+        let mut run = start(&case, &["--set", PACE, "--set", &cores, "--set", memory]);
         if !kill_behind(&case, &mut run, 1 + kills % 3) {
             break;
         }

@@ -141,7 +141,7 @@ fn reference(folder: &Path, output: &str) -> Vec<Value> {
     rows
 }
 
-fn check(folder: &Path, profiles: &Path, settings: &[(usize, usize)]) {
+fn check(folder: &Path, profiles: &Path, settings: &[(usize, usize)], memory: &str) {
     let mut toml = PIPELINE.to_string();
     for (sink, input) in OUTPUTS {
         toml += &format!(
@@ -158,6 +158,7 @@ fn check(folder: &Path, profiles: &Path, settings: &[(usize, usize)]) {
             .command(&["run", "p.toml", "--report", "report.json"])
             .args(["--set", &format!("engine.cores={shards}")])
             .args(["--set", &format!("engine.batch_rows={batch_rows}")])
+            .args(["--set", &format!("state.memory=\"{memory}\"")])
             .env("TRANSACTIONS", folder.join("transactions.jsonl.zst"))
             .env("PROFILES", profiles)
             .output()
@@ -194,12 +195,14 @@ fn flinks_rows_on_any_shards_with_any_batches() {
             settings.push((shards, batch_rows));
         }
     }
-    check(&folder, &profiles, &settings);
+    check(&folder, &profiles, &settings, "256MiB");
 }
 
 #[test]
 fn flinks_rows_of_the_large_set() {
     let Some(folder) = shared("vectors/fraud/large") else { return };
     let profiles = own("tests/vectors/fraud/profiles.jsonl.zst");
-    check(&folder, &profiles, &[(1, 1024), (2, 1024)]);
+    check(&folder, &profiles, &[(1, 1024), (2, 1024)], "256MiB");
+    // The same where keys leave memory.
+    check(&folder, &profiles, &[(2, 1024)], "1MiB");
 }

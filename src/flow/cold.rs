@@ -707,7 +707,7 @@ fn take_out<D: Disk>(
         let dirty: Vec<u32> = gone.iter().copied().filter(is_dirty).collect();
         deltas.leave(stage, &dirty);
     }
-    stage.handles(&mut |handle| gone.iter().for_each(|&slot| handle.clear(slot)));
+    stage.handles(&mut |handle| handle.clear_all(&gone));
     for &slot in &gone {
         stage.keys.release(slot);
         stage.residence.release(slot);

@@ -19,7 +19,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::distinct_table::{Pairs, Past};
+use super::distinct_table::{Pairs, Places};
 use super::lines::{Lines, Reader, put_word};
 use super::texts::Texts;
 use super::touched::Touched;
@@ -50,6 +50,21 @@ impl Waiting {
     }
 }
 
+/// Where everything of a slot is.
+struct Index {
+    places: Places,
+    /// What waits for later panes: slot, pane, value; in order.
+    ahead: Vec<(u32, i64, u64)>,
+}
+
+impl Index {
+    fn ahead(&self, slot: u32) -> &[(u32, i64, u64)] {
+        let from = self.ahead.partition_point(|&(of, _, _)| of < slot);
+        let to = self.ahead.partition_point(|&(of, _, _)| of <= slot);
+        &self.ahead[from..to]
+    }
+}
+
 /// The distinct values of every slot, pane by pane.
 pub struct Distinct {
     name: String,
@@ -69,8 +84,8 @@ pub struct Distinct {
     slots: usize,
     homes: Vec<u32>,
     words: Vec<u64>,
-    /// (slot, place) of every pair, while nothing changes: for saving many slots in one pass.
-    index: RefCell<Option<Vec<(u32, u32)>>>,
+    /// Where everything of a slot is, while nothing changes: for saving many slots in one pass.
+    index: RefCell<Option<Index>>,
 }
 
 impl Distinct {
@@ -329,6 +344,15 @@ impl Distinct {
         self.len() == 0
     }
 
+    fn index(&self) -> Index {
+        let pairs = |(&pane, waiting): (&i64, &Waiting)| {
+            waiting.pairs.iter().map(move |&(slot, value)| (slot, pane, value)).collect::<Vec<_>>()
+        };
+        let mut ahead: Vec<_> = self.ahead.iter().flat_map(pairs).collect();
+        ahead.sort_unstable();
+        Index { places: self.pairs.places(), ahead }
+    }
+
     fn put_value(&self, value: u64, out: &mut Vec<u8>) {
         if self.heaped && slot::is_heaped(value) {
             let text = self.texts.text(value);
@@ -369,30 +393,38 @@ impl Handle for Distinct {
     /// pairs: for each pane and value in it: pane, value | windows: window, count.
     fn save(&self, slot: u32, out: &mut Vec<u8>) {
         let mut index = self.index.borrow_mut();
-        let index = index.get_or_insert_with(|| self.pairs.places());
-        let mut seen: Vec<(i64, u64)> = Vec::new();
-        let collect = |value, past: Past| past.for_each(|pane| seen.push((pane, value)));
-        self.pairs.of_slot(slot, index, self.frontier, self.oldest, collect);
-        for (&pane, waiting) in &self.ahead {
-            let mine = waiting.pairs.iter().filter(|&&(of, _)| of == slot);
-            seen.extend(mine.map(|&(_, value)| (pane, value)));
-        }
-        seen.retain(|&(pane, _)| pane >= self.oldest);
-        seen.sort_unstable();
-        let fired = self.fired.keys().map(|&k| (k, self.remembered(k, slot)));
-        let fired: Vec<(i64, u64)> = fired.filter(|&(_, count)| count != 0).collect();
-        if seen.is_empty() && fired.is_empty() {
-            return;
-        }
-        put_word(seen.len() as u64, out);
-        for (pane, value) in seen {
+        let index = index.get_or_insert_with(|| self.index());
+        let (start, oldest) = (out.len(), self.oldest);
+        put_word(0, out);
+        let mut seen = 0u64;
+        self.pairs.of_slot(slot, &index.places, self.frontier, oldest, |value, past| {
+            past.for_each(|pane| {
+                if pane >= oldest {
+                    seen += 1;
+                    put_word(pane as u64, out);
+                    self.put_value(value, out);
+                }
+            });
+        });
+        for &(_, pane, value) in index.ahead(slot).iter().filter(|(_, pane, _)| *pane >= oldest) {
+            seen += 1;
             put_word(pane as u64, out);
             self.put_value(value, out);
         }
-        put_word(fired.len() as u64, out);
-        for (window, count) in fired {
-            put_word(window as u64, out);
-            put_word(count, out);
+        out[start..start + 8].copy_from_slice(&seen.to_le_bytes());
+        let (fired_at, mut fired) = (out.len(), 0u64);
+        put_word(0, out);
+        for &window in self.fired.keys() {
+            let count = self.remembered(window, slot);
+            if count != 0 {
+                fired += 1;
+                put_word(window as u64, out);
+                put_word(count, out);
+            }
+        }
+        out[fired_at..fired_at + 8].copy_from_slice(&fired.to_le_bytes());
+        if seen == 0 && fired == 0 {
+            out.truncate(start);
         }
     }
 
@@ -423,13 +455,22 @@ impl Handle for Distinct {
     }
 
     fn clear(&mut self, slot: u32) {
-        let index = self.index.get_mut();
-        let index = index.get_or_insert_with(|| self.pairs.places());
-        self.pairs.remove(slot, index);
-        self.lanes.clear(slot);
-        self.fired.values_mut().for_each(|lines| lines.clear(slot));
-        for waiting in self.ahead.values_mut() {
-            waiting.pairs.retain(|&(of, _)| of != slot);
+        self.clear_all(&[slot]);
+    }
+
+    fn clear_all(&mut self, slots: &[u32]) {
+        let index = self.index.take().unwrap_or_else(|| self.index());
+        for &slot in slots {
+            self.pairs.remove(slot, &index.places);
+            self.lanes.clear(slot);
+            self.fired.values_mut().for_each(|lines| lines.clear(slot));
+        }
+        if !index.ahead.is_empty() {
+            let gone = |slot: u32| !index.ahead(slot).is_empty();
+            let gone: Vec<u32> = slots.iter().copied().filter(|&slot| gone(slot)).collect();
+            for waiting in self.ahead.values_mut().filter(|_| !gone.is_empty()) {
+                waiting.pairs.retain(|(of, _)| !gone.contains(of));
+            }
         }
     }
 

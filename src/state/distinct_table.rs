@@ -285,21 +285,46 @@ impl Pairs {
         Past::Bits { last, bits }
     }
 
-    /// (slot, place) of every pair of the flat table, by slot. O(table).
-    pub fn places(&self) -> Vec<(u32, u32)> {
-        let held = (0..self.table.len() as u32)
-            .filter(|&place| place % 8 < 4 && self.table[place as usize + 4] & BITS != 0);
-        let slot = |place: u32| (self.table[place as usize + 4] >> 32) as u32;
-        let mut found: Vec<(u32, u32)> = held.map(|place| (slot(place), place)).collect();
-        found.sort_unstable();
-        found
+    /// The places of the flat table's pairs, by slot. O(table): counted, then dealt out.
+    pub fn places(&self) -> Places {
+        let mut starts: Vec<u32> = Vec::new();
+        self.for_each_place(|slot, _| {
+            let after = slot as usize + 2;
+            if starts.len() <= after {
+                starts.resize(after + 1, 0);
+            }
+            starts[after] += 1;
+        });
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        // starts[slot + 1] is where the slot's places begin, and moves to where they end.
+        let mut places = vec![0; sum as usize];
+        self.for_each_place(|slot, place| {
+            let at = &mut starts[slot as usize + 1];
+            places[*at as usize] = place;
+            *at += 1;
+        });
+        Places { starts, places }
+    }
+
+    fn for_each_place(&self, mut each: impl FnMut(u32, u32)) {
+        for (bucket, words) in self.table.chunks_exact(8).enumerate() {
+            for i in 0..4 {
+                if words[4 + i] & BITS != 0 {
+                    each((words[4 + i] >> 32) as u32, (bucket * 8 + i) as u32);
+                }
+            }
+        }
     }
 
     /// Calls `each` with the values of a slot and their panes; `places` are [`Pairs::places`].
     pub fn of_slot(
         &self,
         slot: u32,
-        places: &[(u32, u32)],
+        places: &Places,
         frontier: i64,
         oldest: i64,
         mut each: impl FnMut(u64, Past),
@@ -309,21 +334,21 @@ impl Pairs {
                 each(value, Past::List(panes.clone()));
             }
         }
-        for &(_, place) in of(places, slot) {
+        for &place in places.of(slot) {
             let place = place as usize;
             each(self.table[place], self.past_at(place, frontier, oldest));
         }
     }
 
     /// Takes out the pairs of a slot; `places` stay right for other slots.
-    pub fn remove(&mut self, slot: u32, places: &[(u32, u32)]) {
+    pub fn remove(&mut self, slot: u32, places: &Places) {
         if let Some(wide) = &mut self.wide {
             let mut later = wide.pairs.split_off(&(slot, 0));
             if let Some(next) = slot.checked_add(1) {
                 wide.pairs.append(&mut later.split_off(&(next, 0)));
             }
         }
-        for &(_, place) in of(places, slot) {
+        for &place in places.of(slot) {
             self.table[place as usize + 4] &= FULL;
         }
     }
@@ -333,12 +358,14 @@ impl Pairs {
         if let Some(wide) = &self.wide {
             return wide.pairs.keys().map(|&(_, value)| value).collect();
         }
-        let live = |&(_, place): &(u32, u32)| {
+        let mut values = Vec::new();
+        self.for_each_place(|_, place| {
             let about = self.table[place as usize + 4];
-            Pairs::last(about, frontier) >= oldest
-        };
-        let places = self.places().into_iter().filter(live);
-        places.map(|(_, place)| self.table[place as usize]).collect()
+            if Pairs::last(about, frontier) >= oldest {
+                values.push(self.table[place as usize]);
+            }
+        });
+        values
     }
 
     /// Bytes of memory held.
@@ -348,10 +375,20 @@ impl Pairs {
     }
 }
 
-fn of(places: &[(u32, u32)], slot: u32) -> &[(u32, u32)] {
-    let start = places.partition_point(|&(of, _)| of < slot);
-    let end = places.partition_point(|&(of, _)| of <= slot);
-    &places[start..end]
+/// Where the pairs of each slot are.
+pub struct Places {
+    /// The places of slot s are `places[starts[s]..starts[s + 1]]`; there are none past the end.
+    starts: Vec<u32>,
+    places: Vec<u32>,
+}
+
+impl Places {
+    fn of(&self, slot: u32) -> &[u32] {
+        match self.starts.get(slot as usize..slot as usize + 2) {
+            Some(bounds) => &self.places[bounds[0] as usize..bounds[1] as usize],
+            None => &[],
+        }
+    }
 }
 
 /// Invariant 4.

@@ -45,6 +45,11 @@ pub trait Handle {
     /// Forgets the slot: its key was dropped or moved.
     fn clear(&mut self, slot: u32);
 
+    /// Forgets slots; where many go together this may cost less than one after the other.
+    fn clear_all(&mut self, slots: &[u32]) {
+        slots.iter().for_each(|&slot| self.clear(slot));
+    }
+
     /// Appends what is known apart from any slot; nothing for most handles.
     fn save_whole(&self, _out: &mut Vec<u8>) {}
 

@@ -129,10 +129,12 @@ mod tests {
         for (count, most) in [(0, 4), (1, 1), (1000, 128), (300, 1), (65, 200)] {
             let (polls, mut ended) = (Cell::new(0), Vec::new());
             let futures = (0..count).map(|number| thrice(number, &polls));
-            let mut all = pin!(fly(futures, most, |number| ended.push(number)));
-            let mut context = Context::from_waker(Waker::noop());
-            let turns = (0..10_000).find(|_| all.as_mut().poll(&mut context).is_ready());
-            assert!(turns.is_some());
+            {
+                let mut all = pin!(fly(futures, most, |number| ended.push(number)));
+                let mut context = Context::from_waker(Waker::noop());
+                let turns = (0..10_000).find(|_| all.as_mut().poll(&mut context).is_ready());
+                assert!(turns.is_some());
+            }
             ended.sort_unstable();
             assert_eq!(ended, (0..count).collect::<Vec<_>>());
             assert_eq!(polls.get(), (0..count).map(|number| number % 3 + 1).sum::<usize>());

@@ -122,7 +122,9 @@ mod tests {
                         prop_assert!(expected.is_empty());
                         break;
                     }
-                    taken.iter().for_each(|timer| drop(store.remove(timer)));
+                    for timer in &taken {
+                        store.remove(timer);
+                    }
                 }
                 prop_assert!(timers.next_due() <= store.first().map_or(END, |t| due_of(t)));
             }
