@@ -13,11 +13,8 @@ use crate::load::{Keys, Law, VALUE, Watch, bytes_of, count, setting, value_of};
 /// Flink's division of managed memory (`RocksDBMemoryControllerUtils`, write buffer ratio 0.5).
 fn options(memory: usize, is_direct: bool) -> Options {
     let cache = Cache::new_lru_cache(memory * 5 / 6);
-    let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
-        memory / 3,
-        false,
-        cache.clone(),
-    );
+    let buffers =
+        WriteBufferManager::new_write_buffer_manager_with_cache(memory / 3, false, cache.clone());
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&cache);
     blocks.set_bloom_filter(10.0, false);

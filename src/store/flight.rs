@@ -1,10 +1,51 @@
 //! Several futures of one kind under way together, within one task.
 //!
+//! Each has a waker of its own, so that of a hundred reads only those are looked at that came back.
+//!
 //! 1. At most `most` are under way; the others are not begun.
+//! 2. A future is polled when it was begun and after each time that its waker was woken.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use atomic_waker::AtomicWaker;
+
+/// Which places are to be polled, and who waits for all.
+struct Tower {
+    /// A bit a place.
+    woken: Vec<AtomicU64>,
+    all: AtomicWaker,
+}
+
+/// The waker of one place.
+struct Call {
+    place: usize,
+    tower: Arc<Tower>,
+}
+
+impl Wake for Call {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let bit = 1 << (self.place % 64);
+        // Whoever takes the bits sees what was done before.
+        let before = self.tower.woken[self.place / 64].fetch_or(bit, Ordering::AcqRel);
+        if before & bit == 0 {
+            self.tower.all.wake();
+        }
+    }
+}
+
+/// A place for a future.
+struct Seat<F> {
+    future: Option<Pin<Box<F>>>,
+    waker: Waker,
+}
 
 /// Runs all futures and hands each result to `each`, in the order in which they end.
 pub async fn fly<F: Future>(
@@ -12,32 +53,91 @@ pub async fn fly<F: Future>(
     most: usize,
     mut each: impl FnMut(F::Output),
 ) {
-    let mut futures = futures.into_iter();
-    let mut aloft: Vec<Pin<Box<F>>> = Vec::new();
-    poll_fn(|context| {
-        loop {
-            let mut has_landed = false;
-            let mut i = 0;
-            while i < aloft.len() {
-                match aloft[i].as_mut().poll(context) {
-                    Poll::Ready(value) => {
-                        drop(aloft.swap_remove(i));
-                        each(value);
-                        has_landed = true;
-                    }
-                    Poll::Pending => i += 1,
+    let (mut futures, most) = (futures.into_iter(), most.max(1));
+    let woken = (0..most.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+    let tower = Arc::new(Tower { woken, all: AtomicWaker::new() });
+    let mut seats: Vec<Seat<F>> = Vec::new();
+    let mut aloft = 0;
+    // Takes futures until one has to wait; false if there is none left.
+    let mut board = |seat: &mut Seat<F>, each: &mut dyn FnMut(F::Output)| -> bool {
+        for mut future in futures.by_ref().map(Box::pin) {
+            match future.as_mut().poll(&mut Context::from_waker(&seat.waker)) {
+                Poll::Ready(value) => each(value),
+                Poll::Pending => {
+                    seat.future = Some(future);
+                    return true;
                 }
             }
-            let before = aloft.len();
-            aloft.extend(futures.by_ref().take(most.max(1) - before).map(Box::pin));
-            if aloft.is_empty() {
-                return Poll::Ready(());
-            }
-            // What was begun just now must be polled once.
-            if aloft.len() == before && !has_landed {
-                return Poll::Pending;
+        }
+        false
+    };
+    while seats.len() < most {
+        let waker = Waker::from(Arc::new(Call { place: seats.len(), tower: tower.clone() }));
+        let mut seat = Seat { future: None, waker };
+        if !board(&mut seat, &mut each) {
+            break;
+        }
+        seats.push(seat);
+        aloft += 1;
+    }
+    poll_fn(|context| {
+        tower.all.register(context.waker());
+        for (i, woken) in tower.woken.iter().enumerate() {
+            let mut bits = woken.swap(0, Ordering::AcqRel);
+            while bits != 0 {
+                let place = i * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                let Some(seat) = seats.get_mut(place) else { continue };
+                let Some(future) = &mut seat.future else { continue };
+                let mut inner = Context::from_waker(&seat.waker);
+                if let Poll::Ready(value) = future.as_mut().poll(&mut inner) {
+                    seat.future = None;
+                    each(value);
+                    aloft -= usize::from(!board(seat, &mut each));
+                }
             }
         }
+        if aloft == 0 { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::pin::pin;
+
+    /// Ready at the third poll; wakes itself in between.
+    async fn thrice(number: usize, polls: &Cell<usize>) -> usize {
+        let mut left = number % 3;
+        poll_fn(|context| {
+            polls.set(polls.get() + 1);
+            if left == 0 {
+                return Poll::Ready(());
+            }
+            left -= 1;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        number
+    }
+
+    #[test]
+    fn all_end_and_none_is_polled_without_a_reason() {
+        for (count, most) in [(0, 4), (1, 1), (1000, 128), (300, 1), (65, 200)] {
+            let (polls, mut ended) = (Cell::new(0), Vec::new());
+            let futures = (0..count).map(|number| thrice(number, &polls));
+            {
+                let mut all = pin!(fly(futures, most, |number| ended.push(number)));
+                let mut context = Context::from_waker(Waker::noop());
+                let turns = (0..10_000).find(|_| all.as_mut().poll(&mut context).is_ready());
+                assert!(turns.is_some());
+            }
+            ended.sort_unstable();
+            assert_eq!(ended, (0..count).collect::<Vec<_>>());
+            assert_eq!(polls.get(), (0..count).map(|number| number % 3 + 1).sum::<usize>());
+        }
+    }
 }
