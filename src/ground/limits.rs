@@ -76,16 +76,24 @@ pub const STORE_REQUEST_BYTES: usize = 512 << 10;
 pub const STORE_BLOCK_RAW_BYTES: usize = 32 << 10;
 /// What a scan reads at once, in bytes.
 pub const STORE_READ_AHEAD_BYTES: usize = 256 << 10;
-/// What a memtable asks of the allocator at once, in bytes.
+/// Least that a memtable asks of the allocator at once, in bytes.
 pub const STORE_ARENA_CHUNK_BYTES: usize = 256 << 10;
+/// Most that a memtable asks of the allocator at once, in bytes, but for a single large entry.
+pub const STORE_ARENA_CHUNK_BYTES_MAX: usize = 32 << 20;
+/// Bytes at which a memtable is frozen however much memory there is: its places are 32 bits.
+pub const STORE_MEMTABLE_BYTES_MAX: usize = 4 << 30;
 /// Least memory of a tree, in bytes: below it buffers alone would take more.
 pub const STORE_MEMORY_BYTES_MIN: usize = 32 << 20;
 /// Bytes at which a table is ended and another begun.
 pub const STORE_TABLE_BYTES: u64 = 32 << 20;
 /// Most memtables of a tree that wait to be flushed.
 pub const STORE_FROZEN_MAX: usize = 64;
+/// Most memtables that are kept for reading after they were flushed.
+pub const STORE_KEPT_MAX: usize = 8;
 /// Most reads of one call that are under way at a time.
 pub const STORE_READS_IN_FLIGHT: usize = 128;
+/// Most writes of a table that are under way at a time.
+pub const STORE_WRITES_IN_FLIGHT: usize = 4;
 /// Bytes of entries that one step of a compaction handles.
 pub const STORE_STEP_BYTES: usize = 1 << 20;
 /// Blocks between two looks at whether the keys in memory are too many.

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::codec::Codec;
-use super::disk::{Disk, File};
+use super::disk::Disk;
 use super::entry::{Entry, Kind, NEVER};
 use super::error::StoreError;
 use super::merge::Merge;
@@ -107,9 +107,7 @@ impl<D: Disk> Compaction<D> {
 
     async fn end_table(&mut self) -> Result<(), StoreError> {
         if let Some(writer) = self.writer.take() {
-            let (meta, file) = writer.finish().await?;
-            debug_assert!(!file.name().is_empty());
-            self.made.push(meta);
+            self.made.push(writer.finish().await?);
         }
         Ok(())
     }

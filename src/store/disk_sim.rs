@@ -103,6 +103,7 @@ impl SimDisk {
             folders,
             asked: Vec::new(),
             answers: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             tickets: 0,
         };
         SimDisk { world: Rc::new(RefCell::new(world)) }
@@ -128,7 +129,10 @@ impl SimDisk {
             if woken.0.swap(false, Ordering::Relaxed) {
                 continue;
             }
-            self.world.borrow_mut().complete_one()?;
+            let waiting = self.world.borrow_mut().complete_one()?;
+            waiting.inspect(Waker::wake_by_ref);
+            // Polled at once, whoever waits: a future that wakes nobody is found by its tests.
+            woken.0.store(false, Ordering::Relaxed);
         }
     }
 
@@ -224,9 +228,13 @@ struct Wait<'a> {
 impl Future for Wait<'_> {
     type Output = Result<Answer, DiskError>;
 
-    fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = self.disk.world.borrow_mut().answers.remove(&self.ticket);
-        answer.map_or(Poll::Pending, Poll::Ready)
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut world = self.disk.world.borrow_mut();
+        if let Some(answer) = world.answers.remove(&self.ticket) {
+            return Poll::Ready(answer);
+        }
+        world.waiting.insert(self.ticket, context.waker().clone());
+        Poll::Pending
     }
 }
 

@@ -112,7 +112,10 @@ async fn blocking<T: Send + 'static>(
 
 fn failed(request: Request, name: &str, at: u64, error: io::Error) -> DiskError {
     let failure = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskFailure::Full,
+        // A limit on the size of files is one more kind of no room.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            DiskFailure::Full
+        }
         io::ErrorKind::NotFound => DiskFailure::Missing,
         io::ErrorKind::AlreadyExists => DiskFailure::Exists,
         _ => DiskFailure::Io(error.to_string()),

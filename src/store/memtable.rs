@@ -5,100 +5,128 @@
 //! merged while the last is at least half as long as the one before, so there are few and a key
 //! is merged O(log keys) times. Operators that only read points never pay for it.
 //!
-//! ```text
-//! record = key_len: u32 | value_len: u32 | room: u32 | mark: u32 | seq: u64 | expiry_ms: u64
-//!        | key | value, and 0 up to room
-//! ```
-//!
 //! 1. The hash table leads to the latest record of a key; older ones are marked as moved, and
-//!    their `seq` says where to.
+//!    say where to.
 //! 2. Every key is once in the runs or among the new ones.
 //! 3. A value of no more bytes than its room is replaced in place.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+mod arena;
+mod index;
 
-use hashbrown::HashTable;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use super::entry::{Entry, Kind};
 use crate::ground::limits::STORE_ARENA_CHUNK_BYTES;
+use arena::{Arena, Spot};
+use index::Index;
 
-const HEAD: usize = 32;
-const VALUE: u32 = 0;
-const TOMBSTONE: u32 = 1;
-const MOVED: u32 = 2;
 /// Up to this many bytes a growing value gets twice the room, beyond it an eighth more.
 const ROOM_DOUBLED: usize = 4096;
 
-/// Where a record lies: chunk and byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Spot {
-    chunk: u32,
-    at: u32,
-}
-
-struct Slot {
-    hash: u64,
-    spot: Spot,
-}
-
-#[derive(Default)]
-struct Arena {
-    chunks: Vec<Vec<u8>>,
-    /// The chunk that is being filled; larger records have chunks of their own.
-    open: usize,
-    bytes: usize,
-}
-
-#[derive(Default)]
 struct Inner {
     arena: Arena,
-    slots: HashTable<Slot>,
+    index: Index,
     /// In the order of keys each.
     runs: Vec<Vec<Spot>>,
     fresh: Vec<Spot>,
 }
 
 /// Entries of keys, the latest of each. Shared by those who read it.
-#[derive(Default)]
 pub struct Memtable {
     inner: RefCell<Inner>,
+    /// Kept up to date by every call that changes anything.
+    bytes: Cell<usize>,
+}
+
+impl Default for Memtable {
+    fn default() -> Memtable {
+        Memtable::new(STORE_ARENA_CHUNK_BYTES)
+    }
 }
 
 impl Memtable {
+    /// An empty one that asks the allocator for so many bytes at a time: a power of two.
+    pub fn new(chunk_bytes: usize) -> Memtable {
+        let arena = Arena::new(chunk_bytes);
+        let inner = Inner { arena, index: Index::default(), runs: Vec::new(), fresh: Vec::new() };
+        let bytes = Cell::new(inner.bytes());
+        Memtable { inner: RefCell::new(inner), bytes }
+    }
+
     /// Sets a key's entry. `hash` is the key's. O(1); allocates a chunk now and then.
     pub fn put(&self, hash: u64, entry: &Entry<'_>) {
-        let Inner { arena, slots, fresh, .. } = &mut *self.inner.borrow_mut();
-        let found = slots.find_mut(hash, |slot| {
-            slot.hash == hash && arena.record(slot.spot).entry.key == entry.key
-        });
-        let Some(slot) = found else {
+        let inner = &mut *self.inner.borrow_mut();
+        let Inner { arena, index, fresh, .. } = inner;
+        let Some(spot) = index.find(hash, |spot| arena.has_key(spot, entry.key)) else {
             let spot = arena.append(entry, entry.value.len());
-            slots.insert_unique(hash, Slot { hash, spot }, |slot| slot.hash);
+            index.insert(hash, spot);
             fresh.push(spot);
+            self.bytes.set(inner.bytes());
             return;
         };
-        if entry.value.len() <= arena.record(slot.spot).room {
-            arena.replace(slot.spot, entry);
+        if entry.value.len() <= arena.room(spot) {
+            arena.replace(spot, entry);
             return;
         }
         let moved = arena.append(entry, room_to_grow(entry.value.len()));
-        arena.forward(slot.spot, moved);
-        slot.spot = moved;
+        arena.forward(spot, moved);
+        index.replace(hash, spot, moved);
+        self.bytes.set(inner.bytes());
     }
 
     /// What `read` makes of a key's entry, if it has one. O(1), allocates nothing.
     #[inline]
     pub fn read<T>(&self, hash: u64, key: &[u8], read: impl FnOnce(Entry<'_>) -> T) -> Option<T> {
-        let Inner { arena, slots, .. } = &*self.inner.borrow();
-        let found =
-            slots.find(hash, |slot| slot.hash == hash && arena.record(slot.spot).entry.key == key);
-        found.map(|slot| read(arena.record(slot.spot).entry))
+        let Inner { arena, index, .. } = &*self.inner.borrow();
+        let spot = index.find(hash, |spot| arena.has_key(spot, key))?;
+        Some(read(arena.entry(spot)))
+    }
+
+    /// Lets `change` change the bytes of a key's value where they lie, as entry number `seq`;
+    /// false if the key has no value at that moment; `None` if it has no entry. O(1), allocates
+    /// nothing.
+    #[inline]
+    pub fn update(
+        &self,
+        hash: u64,
+        key: &[u8],
+        seq: u64,
+        now_ms: u64,
+        change: impl FnOnce(&mut [u8]),
+    ) -> Option<bool> {
+        let Inner { arena, index, .. } = &mut *self.inner.borrow_mut();
+        let spot = index.find(hash, |spot| arena.has_key(spot, key))?;
+        Some(arena.update(spot, seq, now_ms, change))
+    }
+
+    /// Asks the processor for the part of the hash table where this hash is. O(1).
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.inner.borrow().index.prefetch(hash);
+    }
+
+    /// Asks the processor for the record that this hash probably leads to. O(1).
+    #[inline]
+    pub fn prefetch_record(&self, hash: u64) {
+        let inner = self.inner.borrow();
+        if let Some(spot) = inner.index.find(hash, |_| true) {
+            inner.arena.prefetch(spot);
+        }
+    }
+
+    /// Takes over what another one says, as newer. O(its keys).
+    pub fn absorb(&self, newer: &Memtable, hash_of: impl Fn(&[u8]) -> u64) {
+        let newer = newer.inner.borrow();
+        for &spot in newer.runs.iter().flatten().chain(&newer.fresh) {
+            let entry = newer.arena.latest(spot);
+            self.put(hash_of(entry.key), &entry);
+        }
     }
 
     /// Keys that have an entry.
     pub fn len(&self) -> usize {
-        self.inner.borrow().slots.len()
+        self.inner.borrow().index.len()
     }
 
     /// Whether nothing was written.
@@ -106,14 +134,10 @@ impl Memtable {
         self.len() == 0
     }
 
-    /// Bytes of memory held, exactly as they were asked of the allocator. O(log keys).
+    /// Bytes of memory held: what was filled of chunks, tables, lists. O(1).
+    #[inline]
     pub fn memory_bytes(&self) -> usize {
-        let inner = self.inner.borrow();
-        let runs: usize = inner.runs.iter().map(Vec::capacity).sum();
-        let spots = (runs + inner.fresh.capacity()) * size_of::<Spot>();
-        let lists = inner.arena.chunks.capacity() * size_of::<Vec<u8>>()
-            + inner.runs.capacity() * size_of::<Vec<Spot>>();
-        inner.arena.bytes + inner.slots.allocation_size() + spots + lists + size_of::<Memtable>()
+        self.bytes.get()
     }
 
     /// A cursor over the keys from `from` on, as they are now; an entry is read when the cursor
@@ -123,7 +147,7 @@ impl Memtable {
         inner.sort();
         let mut spots: Vec<Spot> = Vec::new();
         for run in &inner.runs {
-            let start = run.partition_point(|&spot| inner.arena.record(spot).entry.key < from);
+            let start = run.partition_point(|&spot| inner.arena.key(spot) < from);
             spots.extend_from_slice(&run[start..]);
         }
         // The sort finds the runs and merges them.
@@ -139,6 +163,7 @@ impl Memtable {
             expiry_ms: 0,
         };
         cursor.copy(&inner.arena);
+        self.bytes.set(inner.bytes());
         cursor
     }
 }
@@ -148,7 +173,18 @@ fn room_to_grow(len: usize) -> usize {
     if len <= ROOM_DOUBLED { len.next_power_of_two() } else { len + len / 8 }
 }
 
+fn spots_bytes(spots: &Vec<Spot>) -> usize {
+    spots.capacity() * size_of::<Spot>()
+}
+
 impl Inner {
+    fn bytes(&self) -> usize {
+        let lists = self.runs.capacity() * size_of::<Vec<Spot>>();
+        let runs: usize = self.runs.iter().map(spots_bytes).sum();
+        let held = self.arena.memory_bytes() + self.index.memory_bytes();
+        held + lists + runs + spots_bytes(&self.fresh) + size_of::<Memtable>()
+    }
+
     /// Makes a run of the new keys, and keeps runs few.
     fn sort(&mut self) {
         let arena = &self.arena;
@@ -165,89 +201,6 @@ impl Inner {
             before.append(last);
             before.sort_by(by_key);
             self.runs.pop();
-        }
-    }
-}
-
-/// A record's parts.
-struct Record<'a> {
-    entry: Entry<'a>,
-    room: usize,
-    moved: Option<Spot>,
-}
-
-impl Arena {
-    fn append(&mut self, entry: &Entry<'_>, room: usize) -> Spot {
-        let bytes = HEAD + entry.key.len() + room;
-        let is_large = bytes > STORE_ARENA_CHUNK_BYTES / 4;
-        let is_full = self.chunks.get(self.open).is_none_or(|c| c.capacity() - c.len() < bytes);
-        if is_large || is_full {
-            let size = if is_large { bytes } else { STORE_ARENA_CHUNK_BYTES };
-            let chunk = Vec::with_capacity(size);
-            self.bytes += chunk.capacity();
-            self.chunks.push(chunk);
-        }
-        let last = self.chunks.len() - 1;
-        if !is_large && is_full {
-            self.open = last;
-        }
-        let chunk = if is_large { last } else { self.open };
-        let memory = &mut self.chunks[chunk];
-        let at = memory.len();
-        memory.extend_from_slice(&(entry.key.len() as u32).to_le_bytes());
-        memory.extend_from_slice(&[0; 4]);
-        memory.extend_from_slice(&(room as u32).to_le_bytes());
-        memory.extend_from_slice(&[0; 20]);
-        memory.extend_from_slice(entry.key);
-        memory.resize(at + bytes, 0);
-        let spot = Spot { chunk: chunk as u32, at: at as u32 };
-        self.replace(spot, entry);
-        spot
-    }
-
-    fn replace(&mut self, spot: Spot, entry: &Entry<'_>) {
-        let record = &mut self.chunks[spot.chunk as usize][spot.at as usize..];
-        let mark = if entry.kind == Kind::Tombstone { TOMBSTONE } else { VALUE };
-        record[4..8].copy_from_slice(&(entry.value.len() as u32).to_le_bytes());
-        record[12..16].copy_from_slice(&mark.to_le_bytes());
-        record[16..24].copy_from_slice(&entry.seq.to_le_bytes());
-        record[24..32].copy_from_slice(&entry.expiry_ms.to_le_bytes());
-        let value_at = HEAD + entry.key.len();
-        record[value_at..value_at + entry.value.len()].copy_from_slice(entry.value);
-    }
-
-    fn forward(&mut self, spot: Spot, to: Spot) {
-        let record = &mut self.chunks[spot.chunk as usize][spot.at as usize..];
-        record[12..16].copy_from_slice(&MOVED.to_le_bytes());
-        record[16..20].copy_from_slice(&to.chunk.to_le_bytes());
-        record[20..24].copy_from_slice(&to.at.to_le_bytes());
-    }
-
-    #[inline]
-    fn record(&self, spot: Spot) -> Record<'_> {
-        let (head, rest) = self.chunks[spot.chunk as usize][spot.at as usize..].split_at(HEAD);
-        let half = |i: usize| u32::from_le_bytes([head[i], head[i + 1], head[i + 2], head[i + 3]]);
-        let word = |i: usize| u64::from(half(i)) | u64::from(half(i + 4)) << 32;
-        let (key, rest) = rest.split_at(half(0) as usize);
-        let kind = if half(12) == TOMBSTONE { Kind::Tombstone } else { Kind::Value };
-        let value = &rest[..half(4) as usize];
-        let entry = Entry { key, value, seq: word(16), kind, expiry_ms: word(24) };
-        let moved = (half(12) == MOVED).then(|| Spot { chunk: half(16), at: half(20) });
-        Record { entry, room: half(8) as usize, moved }
-    }
-
-    fn key(&self, spot: Spot) -> &[u8] {
-        self.record(spot).entry.key
-    }
-
-    /// The entry of a key one of whose records lies here.
-    fn latest(&self, mut spot: Spot) -> Entry<'_> {
-        loop {
-            let record = self.record(spot);
-            match record.moved {
-                Some(moved) => spot = moved,
-                None => return record.entry,
-            }
         }
     }
 }
@@ -347,7 +300,7 @@ mod tests {
         };
         (0..10_000).for_each(|i| put(i, &[1; 60]));
         let filled = memtable.memory_bytes();
-        let records = 10_000 * (HEAD + 4 + 60);
+        let records = 10_000 * (32 + 4 + 60);
         assert!(filled - before >= records && filled - before < records * 8 / 5, "{filled}");
         (0..10_000).for_each(|i| put(i, &[2; 60]));
         assert_eq!(memtable.memory_bytes(), filled, "memtable invariant 3");

@@ -27,6 +27,7 @@ pub mod options;
 pub mod pick;
 pub mod table;
 pub mod tree;
+pub mod verify;
 
 #[cfg(test)]
 mod conformance;

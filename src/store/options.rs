@@ -2,7 +2,10 @@
 
 use super::codec::Codec;
 use super::pick::Policy;
-use crate::ground::limits::{STORE_MEMORY_BYTES_MIN, STORE_TABLE_BYTES, STORE_VALUE_BYTES_MAX};
+use crate::ground::limits::{
+    STORE_ARENA_CHUNK_BYTES, STORE_ARENA_CHUNK_BYTES_MAX, STORE_MEMORY_BYTES_MIN,
+    STORE_MEMTABLE_BYTES_MAX, STORE_TABLE_BYTES, STORE_VALUE_BYTES_MAX,
+};
 
 /// What the tree is mostly asked (`state.profile`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,19 +48,25 @@ impl Options {
         Options { folder, codec, policy, table_bytes: STORE_TABLE_BYTES, id_first: 1, memory_bytes }
     }
 
-    /// Bytes at which a memtable is frozen: an eighth.
+    /// Bytes at which a memtable is frozen: a quarter.
     pub fn memtable_bytes(&self) -> usize {
-        self.memory_bytes / 8
+        (self.memory_bytes / 4).min(STORE_MEMTABLE_BYTES_MAX)
+    }
+
+    /// What a memtable asks of the allocator at once, bytes: a power of two.
+    pub fn chunk_bytes(&self) -> usize {
+        let sixteenth = (self.memtable_bytes() / 16).next_power_of_two();
+        sixteenth.clamp(STORE_ARENA_CHUNK_BYTES, STORE_ARENA_CHUNK_BYTES_MAX)
     }
 
     /// Longest value taken, bytes: one may come on top of a memtable that is nearly full.
     pub fn value_bytes_max(&self) -> usize {
-        STORE_VALUE_BYTES_MAX.min(self.memtable_bytes() / 2)
+        STORE_VALUE_BYTES_MAX.min(self.memory_bytes / 16)
     }
 
-    /// Bytes that all memtables together may have: three eighths.
+    /// Bytes that all memtables together may have: a half.
     pub fn memtables_bytes(&self) -> usize {
-        self.memory_bytes / 8 * 3
+        self.memory_bytes / 2
     }
 
     /// Bytes that filters and top indexes may have: a quarter. Tables beyond have no filter.
@@ -65,10 +74,10 @@ impl Options {
         self.memory_bytes / 4
     }
 
-    /// Bytes of the block cache, beside tables that have so many: what is left, less an eighth for
-    /// what is being written.
-    pub fn cache_bytes(&self, tables_bytes: usize) -> usize {
-        let others = self.memtables_bytes() + self.memory_bytes / 8 + tables_bytes;
+    /// Bytes of the block cache, beside tables and memtables that have so many: what is left, less
+    /// an eighth for what is being written.
+    pub fn cache_bytes(&self, tables_bytes: usize, memtables_bytes: usize) -> usize {
+        let others = memtables_bytes + self.memory_bytes / 8 + tables_bytes;
         self.memory_bytes.saturating_sub(others)
     }
 }

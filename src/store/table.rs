@@ -17,6 +17,7 @@
 //! 1. A table has an entry at least, and no key twice.
 //! 2. The footer is the file's last page: a file cut short has none.
 
+mod audit;
 mod cursor;
 mod read;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use super::block::{half, word};
 use super::disk::PAGE;
 use super::error::StoreError;
 
+pub use audit::{Flaw, audit};
 pub use cursor::TableCursor;
 pub use read::{Found, Table};
 pub use write::TableWriter;

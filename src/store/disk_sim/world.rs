@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
+use std::task::Waker;
 
 use super::{Counts, Crashed, Faults};
 use crate::store::chance::Chance;
@@ -96,6 +97,8 @@ pub(super) struct World {
     pub(super) folders: BTreeSet<String>,
     pub(super) asked: Vec<Asked>,
     pub(super) answers: BTreeMap<u64, Result<Answer, DiskError>>,
+    /// Who waits for an answer.
+    pub(super) waiting: BTreeMap<u64, Waker>,
     pub(super) tickets: u64,
 }
 
@@ -144,7 +147,8 @@ impl World {
         self.tickets
     }
 
-    pub(super) fn complete_one(&mut self) -> Result<(), Crashed> {
+    /// Completes a request; gives back whom that wakes.
+    pub(super) fn complete_one(&mut self) -> Result<Option<Waker>, Crashed> {
         assert!(!self.asked.is_empty(), "a future waits for nothing: it would wait for ever");
         if self.faults.crash_at == Some(self.counts.completions) {
             return Err(Crashed);
@@ -161,7 +165,7 @@ impl World {
             at: at as u64,
         });
         self.answers.insert(asked.ticket, answer);
-        Ok(())
+        Ok(self.waiting.remove(&asked.ticket))
     }
 
     fn perform(&mut self, name: &str, operation: Operation) -> Result<Answer, DiskFailure> {

@@ -42,7 +42,7 @@ async fn write(
     for (key, version) in model {
         writer.add(&entry(key, version)).await?;
     }
-    Ok(writer.finish().await?.0)
+    writer.finish().await
 }
 
 async fn open(disk: &SimDisk, name: &str) -> Result<Rc<Table<SimFile>>, StoreError> {

@@ -3,16 +3,24 @@
 //! 1. Entries come in the order of their keys, no key twice.
 //! 2. A data block is ended when its packed form is thought to fill a page: the measure is how the
 //!    block before was packed.
+//! 3. At most [`STORE_WRITES_IN_FLIGHT`] requests are under way: the disk writes while the next
+//!    blocks are packed. All have ended well before the file is synced.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Footer, TableMeta};
 use crate::ground::limits::{
     STORE_BLOCK_BYTES_MAX, STORE_BLOCK_RAW_BYTES, STORE_REQUEST_BYTES, STORE_VALUE_BYTES_MAX,
+    STORE_WRITES_IN_FLIGHT,
 };
 use crate::store::block::{BlockBuilder, BlockKind, HEAD, Place, seal};
 use crate::store::codec::{Codec, Packer};
-use crate::store::disk::{File, PAGE};
+use crate::store::disk::{DiskError, File, PAGE};
 use crate::store::entry::{Entry, Kind, NEVER};
 use crate::store::error::StoreError;
 use crate::store::filter::Filter;
@@ -20,9 +28,14 @@ use crate::store::filter::Filter;
 /// What a packed data block is to fill, bytes.
 const PACKED: usize = PAGE - HEAD;
 
+/// A write that was handed to the disk.
+type Write = Pin<Box<dyn Future<Output = Result<(), DiskError>>>>;
+
 /// A table that is being written.
 pub struct TableWriter<F> {
-    file: F,
+    file: Rc<F>,
+    /// Under way, the oldest first (invariant 3).
+    writes: Vec<Write>,
     packer: Packer,
     plain: Packer,
     footer: Footer,
@@ -44,7 +57,8 @@ impl<F: File> TableWriter<F> {
     /// A writer to an empty file.
     pub fn new(file: F, file_id: u64, codec: Codec) -> TableWriter<F> {
         TableWriter {
-            file,
+            file: Rc::new(file),
+            writes: Vec::new(),
             packer: Packer::new(codec),
             plain: Packer::new(Codec::None),
             footer: Footer { file_id, expiry_ms_min: NEVER, ..Footer::default() },
@@ -99,7 +113,9 @@ impl<F: File> TableWriter<F> {
 
     /// Bytes of memory held. O(1).
     pub fn memory_bytes(&self) -> usize {
-        self.sealed.capacity() + self.hashes.capacity() * 8 + self.data.len() + self.index.len()
+        let writes = self.writes.len() * STORE_REQUEST_BYTES;
+        let lists = self.sealed.capacity() + self.hashes.capacity() * 8;
+        writes + lists + self.data.len() + self.index.len()
     }
 
     /// Ends the table and makes it durable; its name is not yet.
@@ -109,7 +125,7 @@ impl<F: File> TableWriter<F> {
     ///
     /// # Panics
     /// If no entry was added.
-    pub async fn finish(mut self) -> Result<(TableMeta, F), StoreError> {
+    pub async fn finish(mut self) -> Result<TableMeta, StoreError> {
         assert!(self.footer.entries > 0, "table invariant 1");
         self.end_data();
         self.end_index();
@@ -135,8 +151,9 @@ impl<F: File> TableWriter<F> {
         while !self.sealed.is_empty() {
             self.write(self.sealed.len().min(STORE_REQUEST_BYTES)).await?;
         }
+        self.wait_for_writes(0).await?;
         self.file.sync().await?;
-        let meta = TableMeta {
+        Ok(TableMeta {
             id: self.footer.file_id,
             bytes: self.written,
             entries: self.footer.entries,
@@ -145,8 +162,7 @@ impl<F: File> TableWriter<F> {
             expiry_ms_min: self.footer.expiry_ms_min,
             first: self.first,
             last: self.last,
-        };
-        Ok((meta, self.file))
+        })
     }
 
     fn position(&self) -> u64 {
@@ -189,9 +205,24 @@ impl<F: File> TableWriter<F> {
         debug_assert!(self.sealed.len() <= 2 * STORE_BLOCK_BYTES_MAX, "blocks are bounded");
         let mut buffer = self.file.buffer(len);
         buffer.copy_from_slice(&self.sealed[..len]);
-        self.file.write_at(self.written, buffer).await?;
+        self.wait_for_writes(STORE_WRITES_IN_FLIGHT - 1).await?;
+        let (file, at) = (self.file.clone(), self.written);
+        let mut write: Write = Box::pin(async move { file.write_at(at, buffer).await });
+        // The first poll hands it to the disk.
+        match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
+            Poll::Ready(done) => done?,
+            Poll::Pending => self.writes.push(write),
+        }
         self.sealed.drain(..len);
         self.written += len as u64;
+        Ok(())
+    }
+
+    /// Waits until at most so many writes are under way.
+    async fn wait_for_writes(&mut self, most: usize) -> Result<(), StoreError> {
+        while self.writes.len() > most {
+            self.writes.remove(0).await?;
+        }
         Ok(())
     }
 }

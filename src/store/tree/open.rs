@@ -3,13 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::{Memory, OpenRun, Tree, Version};
+use super::memory::Memory;
+use super::{OpenRun, Tree, Version};
 use crate::store::cache::Cache;
 use crate::store::compact::{Writing, table_name};
 use crate::store::disk::Disk;
 use crate::store::error::StoreError;
 use crate::store::manifest::{Manifest, NAME, Run, publish};
-use crate::store::memtable::Memtable;
 use crate::store::options::Options;
 use crate::store::table::Table;
 
@@ -39,14 +39,15 @@ impl<D: Disk> Tree<D> {
             table_bytes: options.table_bytes,
             id_next: Rc::new(Cell::new(manifest.id_next.max(options.id_first))),
         };
-        let memory = Memory { active: Rc::new(Memtable::default()), frozen: Vec::new() };
         let tree = Tree {
-            cache: RefCell::new(Cache::new(options.cache_bytes(0))),
+            cache: RefCell::new(Cache::new(0)),
+            memory: RefCell::new(Memory::new(&options)),
+            cache_leaves: Cell::new(0),
             disk,
             options,
             writing,
-            memory: RefCell::new(memory),
             version: RefCell::new(Rc::new(Version { runs: Vec::new() })),
+            flushing: RefCell::new(None),
             merging: RefCell::new(None),
             obsolete: RefCell::new(Vec::new()),
             failed: RefCell::new(None),
@@ -77,7 +78,6 @@ impl<D: Disk> Tree<D> {
     }
 
     fn install(&self, version: Version<D::File>) {
-        let bytes = version.memory_bytes();
         let old = std::mem::replace(&mut *self.version.borrow_mut(), Rc::new(version));
         let new = self.version();
         let is_gone = |table: &&Rc<Table<D::File>>| !new.tables().any(|new| Rc::ptr_eq(new, table));
@@ -86,7 +86,8 @@ impl<D: Disk> Tree<D> {
             cache.forget(table.meta().id);
             self.obsolete.borrow_mut().push(table.clone());
         }
-        cache.set_bytes_max(self.options.cache_bytes(bytes));
+        drop(cache);
+        self.share_memory();
     }
 
     /// Opens the tables that are not open yet. Newer runs get filters first.

@@ -1,13 +1,15 @@
 //! The tree against a map: plainly, with a task at work beside, crashed at any await, and on disks
 //! that fail. A seed that fails prints how to run it again.
 
+mod restore;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use super::{Tree, Work};
+use super::{Peek, Tree, Work, hash_of};
 use crate::ground::limits::{
     STORE_FROZEN_MAX, STORE_KEY_BYTES_MAX, STORE_MEMORY_BYTES_MIN, STORE_READS_IN_FLIGHT,
     STORE_VALUE_BYTES_MAX,
@@ -125,13 +127,43 @@ async fn contents<D: Disk>(
     Ok(found)
 }
 
+/// Changes a value of a key that was fetched, whoever worked meanwhile.
+async fn update(
+    tree: &Tree<SimDisk>,
+    history: &RefCell<History>,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let key = history.borrow_mut().key();
+    let hash = hash_of(&key);
+    let fetched = tree.fetch(&[&key], &[hash]).await?;
+    tree.prefetch(&[hash]);
+    let change = |value: &mut [u8]| value.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+    let mut history = history.borrow_mut();
+    let known = history.model.get_mut(&key).filter(|(_, expiry_ms)| *expiry_ms > now_ms);
+    let mut found = tree.update_hashed(hash, &key, now_ms, change)?;
+    if found == Peek::Unknown {
+        let mut out = Vec::new();
+        let read = |value: &[u8]| out.extend_from_slice(value);
+        found = tree.fetched(&fetched, (0, hash, &key), now_ms, read);
+        change(&mut out);
+        if let (Peek::Found, Some((_, expiry_ms))) = (found, &known) {
+            tree.put_hashed(hash, &key, &out, *expiry_ms)?;
+        }
+    }
+    let expected = if known.is_some() { Peek::Found } else { Peek::Absent };
+    assert_eq!(found, expected, "so little is written that nothing is unknown");
+    known.into_iter().for_each(|(value, _)| change(value));
+    Ok(())
+}
+
 /// One step: something is written, or read and compared.
 async fn step(tree: &Tree<SimDisk>, history: &RefCell<History>) -> Result<(), StoreError> {
     let kind = history.borrow_mut().chance.below(40);
     history.borrow_mut().now_ms += u64::from(kind.is_multiple_of(8));
     let now_ms = history.borrow().now_ms;
     match kind {
-        0..22 => {
+        0..4 => update(tree, history, now_ms).await?,
+        4..22 => {
             let mut history = history.borrow_mut();
             let (key, (value, expiry_ms)) = (history.key(), history.value());
             tree.put(&key, &value, expiry_ms)?;
@@ -485,6 +517,9 @@ fn cold_keys_are_read_together() {
         let keys: Vec<[u8; 4]> = (0..5000u32).map(u32::to_be_bytes).collect();
         keys.iter().for_each(|key| tree.put(key, &[7; 100], NEVER).unwrap());
         tree.flush(0).await.unwrap();
+        // What was written lately stays in memory, so another tree is asked.
+        drop(tree);
+        let tree = Tree::open(disk.clone(), options(1)).await.unwrap();
         let wanted: Vec<&[u8]> = keys.iter().step_by(17).map(|key| &key[..]).collect();
         let mut found = 0;
         let each = |_, value: Option<&[u8]>| found += usize::from(value == Some(&[7; 100]));
@@ -560,4 +595,41 @@ fn who_is_refused_waits_for_the_worker_and_the_worker_for_something_to_do() {
         Ok::<(), StoreError>(())
     });
     assert_eq!(done, Ok(Ok(())));
+}
+
+#[test]
+fn what_was_fetched_too_long_ago_is_unknown_and_what_is_kept_goes() {
+    let disk = SimDisk::new(1, Faults::default());
+    disk.run(async {
+        let tree = Tree::open(disk.clone(), options(0)).await.unwrap();
+        let fill = async |from: u32, count: u32| {
+            for i in from..from + count {
+                while tree.put(&i.to_be_bytes(), &[1; 1000], NEVER) == Err(StoreError::Busy) {
+                    tree.work(0).await.unwrap();
+                }
+            }
+            tree.flush(0).await.unwrap();
+        };
+        tree.put(b"key", b"old", NEVER).unwrap();
+        tree.flush(0).await.unwrap();
+        let (hash, mut out) = (hash_of(b"key"), Vec::new());
+        assert_eq!(tree.peek(b"key", 0, &mut out), Peek::Found, "it is kept");
+        fill(0, 40_000).await;
+        assert_eq!(tree.peek(b"key", 0, &mut out), Peek::Unknown, "others need its memory");
+        let fetched = tree.fetch(&[b"key", b"no"], &[hash, hash_of(b"no")]).await.unwrap();
+        tree.put(b"key", b"new", NEVER).unwrap();
+        let seen = |fetched, i, key: &[u8]| {
+            let mut seen = Vec::new();
+            let read = |value: &[u8]| seen.extend_from_slice(value);
+            let peek = tree.fetched(fetched, (i, hash_of(key), key), 0, read);
+            (peek, seen)
+        };
+        assert_eq!(seen(&fetched, 0, b"key"), (Peek::Found, b"new".to_vec()));
+        assert_eq!(seen(&fetched, 1, b"no"), (Peek::Absent, Vec::new()));
+        fill(50_000, 40_000).await;
+        assert_eq!(seen(&fetched, 0, b"key").0, Peek::Unknown, "the old value would be wrong");
+        out.clear();
+        assert!(tree.get(b"key", 0, &mut out).await.unwrap() && out == b"new");
+    })
+    .unwrap();
 }

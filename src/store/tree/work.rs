@@ -3,13 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::{Merging, Tree};
+use super::{Flushing, Merging, Tree};
 use crate::ground::limits::STORE_STEP_BYTES;
 use crate::store::compact::Compaction;
 use crate::store::disk::{Disk, DiskFailure};
 use crate::store::error::StoreError;
 use crate::store::manifest::Run;
-use crate::store::memtable::Memtable;
 use crate::store::merge::{Merge, RunCursor, Source};
 use crate::store::pick::{Job, pick, pick_all, replace};
 use crate::store::table::Table;
@@ -31,8 +30,8 @@ impl Drop for Turn<'_> {
 }
 
 impl<D: Disk> Tree<D> {
-    /// Does a step of what there is to do: flushes the frozen memtables, or merges
-    /// [`STORE_STEP_BYTES`] of tables.
+    /// Does a step of what there is to do: flushes [`STORE_STEP_BYTES`] of the frozen memtables,
+    /// or merges so much of tables.
     ///
     /// # Errors
     /// [`StoreError`]. When the disk was full the step may be tried again; else the tree does no
@@ -96,9 +95,8 @@ impl<D: Disk> Tree<D> {
 
     async fn step(&self, now_ms: u64) -> Result<Work, StoreError> {
         self.remove_obsolete().await?;
-        let frozen = self.memory.borrow().frozen.clone();
-        if !frozen.is_empty() {
-            self.flush_frozen(&frozen, now_ms).await?;
+        if self.flushing.borrow().is_some() || !self.memory.borrow().frozen.is_empty() {
+            self.flush_on(now_ms).await?;
             return Ok(Work::More);
         }
         if self.merging.borrow().is_none() {
@@ -128,15 +126,19 @@ impl<D: Disk> Tree<D> {
         crate::store::compact::table_name(&self.options.folder, table.meta().id)
     }
 
-    /// Writes memtables as the newest run.
-    async fn flush_frozen(&self, frozen: &[Rc<Memtable>], now_ms: u64) -> Result<(), StoreError> {
-        let sources = frozen.iter().map(|memtable| Source::Memory(memtable.cursor(&[])));
-        let merge = Merge::new(sources.collect());
-        let is_bottom = self.version.borrow().runs.is_empty();
-        let mut compaction = Compaction::new(merge, self.writing.clone(), is_bottom);
-        let written = compaction.step(now_ms, usize::MAX).await;
+    /// Does a step of writing the frozen memtables as the newest run.
+    async fn flush_on(&self, now_ms: u64) -> Result<(), StoreError> {
+        let begun = self.flushing.take();
+        let mut flushing = begun.unwrap_or_else(|| self.begin_flush());
+        let written = match flushing.compaction.step(now_ms, STORE_STEP_BYTES).await {
+            Ok(false) => {
+                *self.flushing.borrow_mut() = Some(flushing);
+                return Ok(());
+            }
+            written => written,
+        };
         let mut runs = self.version().runs();
-        let tables: Vec<_> = compaction.made().iter().cloned().map(Rc::new).collect();
+        let tables: Vec<_> = flushing.compaction.made().iter().cloned().map(Rc::new).collect();
         if !tables.is_empty() {
             runs.insert(0, Run { level: 0, tables });
         }
@@ -144,12 +146,21 @@ impl<D: Disk> Tree<D> {
             Ok(_) => self.commit(runs).await,
             Err(error) => Err(error),
         };
-        self.undo_if_failed(done, compaction).await?;
+        self.undo_if_failed(done, flushing.compaction).await?;
         // Some may have been frozen meanwhile: they are newer.
-        let mut memory = self.memory.borrow_mut();
-        let left = memory.frozen.len() - frozen.len();
-        memory.frozen.truncate(left);
+        self.memory.borrow_mut().keep(flushing.count, &self.options);
+        self.share_memory();
         Ok(())
+    }
+
+    fn begin_flush(&self) -> Flushing<D> {
+        let memory = self.memory.borrow();
+        let sources = memory.frozen.iter().map(|memtable| Source::Memory(memtable.cursor(&[])));
+        let merge = Merge::new(sources.collect());
+        // Merges rest while a flush goes on, so a tree without runs stays without.
+        let is_bottom = self.version.borrow().runs.is_empty();
+        let compaction = Compaction::new(merge, self.writing.clone(), is_bottom);
+        Flushing { count: memory.frozen.len(), compaction }
     }
 
     /// Takes away what a compaction made if its commit failed before it was published.
