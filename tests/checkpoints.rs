@@ -159,6 +159,28 @@ fn checkpoints_are_listed_shown_and_verified() {
     refused(&case, &["--restore", &path], &["image` at byte"]);
 }
 
+/// A run is killed as soon as something was moved aside: whatever was moved by then, the next one
+/// goes on from what it finds.
+#[test]
+fn a_restore_that_is_killed_can_be_gone_on_from() {
+    let expected = reference();
+    let (case, epochs) = killed();
+    checkpoint(&case, &["savepoint", "data", "kept", "--epoch", &epochs[2].to_string()], 0);
+    let path = format!("data/checkpoints/{:010}.json", epochs[3]);
+    for path in [path.as_str(), "kept"] {
+        let before = std::fs::read_dir(case.path("data")).expect("a folder").count();
+        let mut run = start(&case, &["--set", PACE, "--restore", path]);
+        while std::fs::read_dir(case.path("data")).expect("a folder").count() == before {
+            assert!(run.try_wait().expect("a child can be asked").is_none(), "{}", log(&case));
+        }
+        run.kill().expect("a child can be killed");
+        run.wait().expect("a child can be waited for");
+        checkpoint(&case, &["verify", "data"], 0);
+    }
+    case.run_well(&[]);
+    same_rows(&case, &expected);
+}
+
 #[test]
 fn what_is_no_checkpoint_is_refused_and_nothing_moves() {
     let (case, epochs) = killed();

@@ -3,6 +3,7 @@
 use std::process::{Child, Output};
 use std::time::{Duration, Instant};
 
+use cutwater::edge::objects::Objects;
 use serde_json::Value;
 
 use crate::command::Case;
@@ -53,6 +54,28 @@ fn lose(case: &Case, s3: &S3, checkpoints: usize) {
 
 fn counts(case: &Case) -> Value {
     case.report()["checkpoints"]["remote"].clone()
+}
+
+/// Files larger than a part, and more objects than one answer lists.
+#[test]
+fn large_files_and_many_objects_go_there_and_back() {
+    let s3 = S3::start();
+    let objects = Objects::open(&format!("s3://{BUCKET}/many"), &s3.settings());
+    let objects = objects.expect("an address");
+    let dir = tempfile::tempdir().expect("a folder");
+    let (large, back) = (dir.path().join("large"), dir.path().join("back"));
+    let bytes: Vec<u8> = (0..(20u32 << 20) + 7).map(|i| (i ^ (i >> 9)) as u8).collect();
+    std::fs::write(&large, &bytes).expect("a file");
+    objects.put_file("files/large", &large).expect("it is put");
+    objects.get_file("files/large", &back).expect("it is there");
+    assert!(std::fs::read(&back).expect("a file") == bytes);
+    for number in 0..1100 {
+        objects.put(&format!("few/{number:04}"), vec![1; number]).expect("it is put");
+    }
+    let listed = objects.list("few").expect("a list");
+    assert_eq!((listed.len(), &listed[1099]), (1100, &("few/1099".to_string(), 1099)));
+    objects.remove("few/0000").expect("it is removed");
+    assert_eq!(objects.list("").expect("a list").len(), 1100);
 }
 
 #[test]

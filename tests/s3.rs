@@ -57,13 +57,21 @@ impl S3 {
         }
     }
 
-    /// Tells a command where the server is and who asks.
+    /// Where the server is and who asks, as the AWS tools know it.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let address = format!("http://{}", self.address);
+        let settings = [
+            ("AWS_ENDPOINT_URL", address.as_str()),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", KEY),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ];
+        settings.map(|(name, value)| (name.to_string(), value.to_string())).to_vec()
+    }
+
+    /// Tells a command of it.
     pub fn known_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command
-            .env("AWS_ENDPOINT_URL", format!("http://{}", self.address))
-            .env("AWS_REGION", "eu-central-1")
-            .env("AWS_ACCESS_KEY_ID", KEY)
-            .env("AWS_SECRET_ACCESS_KEY", SECRET)
+        command.envs(self.settings())
     }
 
     /// Where an object lies on the disk.

@@ -13,9 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
+
 use super::files::{link_or_copy, write_summed, write_synced};
 use super::folder::{Folder, Found};
-use super::manifest::{Manifest, Past, ShardFile, SourceAt, VERSION, epoch_name, seal, shard_name};
+use super::manifest::{
+    Line, Manifest, Past, ShardFile, SourceAt, VERSION, seal, shard_name, unseal,
+};
 use super::outgoing::Outgoing;
 use crate::edge::file::parts::{failure, sync_folder};
 use crate::flow::epochs::{Bytes, Checkpoint, Share, Store};
@@ -45,14 +49,54 @@ impl Keeper {
         Keeper { lock: None, folder, pipeline, retained, past: Vec::new(), outgoing: None }
     }
 
-    /// Goes on in the line of `from`, or begins another behind it if that is to be.
-    pub fn follow(&mut self, from: Option<&Manifest>, is_new_line: bool) {
-        self.past = from.map_or_else(Vec::new, |from| from.past.clone());
-        if is_new_line || self.past.is_empty() {
-            let now_ns = now().as_nanos();
-            let run = format!("{now_ns:x}-{:x}", std::process::id());
-            self.past.push(Past { run, after: from.map_or(0, |from| from.epoch) });
+    /// Goes on in the line of the newest checkpoint, or in one that was begun behind it; begins
+    /// one where there is no checkpoint. Gives the last epoch whose parts are of its past.
+    pub fn follow(&mut self, from: Option<&Manifest>) -> u64 {
+        let Some(from) = from else {
+            self.past = vec![new_past(0)];
+            return 0;
+        };
+        match self.line().filter(|line| line.begins_behind(from)) {
+            Some(line) => {
+                self.past = line.past;
+                line.shared.min(from.epoch)
+            }
+            None => {
+                self.past = from.past.clone();
+                from.epoch
+            }
         }
+    }
+
+    /// Begins another line behind `from`; `before` was the newest checkpoint here. Gives the last
+    /// epoch whose parts are of its past. To be called before anything is moved: what is found
+    /// after a crash is gone on from in the same way.
+    ///
+    /// # Errors
+    /// [`PortError`], with the path.
+    pub fn begin(&mut self, from: &Manifest, before: Option<&Manifest>) -> Result<u64, PortError> {
+        let mut shared = before.map_or(from.epoch, |before| from.shared_with(before));
+        if let (Some(line), Some(before)) = (self.line(), before)
+            && line.begins_behind(before)
+        {
+            shared = shared.min(line.shared);
+        }
+        self.past = from.past.clone();
+        self.past.push(new_past(from.epoch));
+        let line = Line { version: VERSION, past: self.past.clone(), shared };
+        super::files::make_folder(&self.folder.path)?;
+        write_renamed(&self.line_path(), &line)?;
+        Ok(shared)
+    }
+
+    fn line_path(&self) -> PathBuf {
+        self.folder.path.join("line.json")
+    }
+
+    /// The line that was begun last; none if there is none, or none that can be read: then it is
+    /// as if every run had gone on from the newest checkpoint.
+    fn line(&self) -> Option<Line> {
+        fs::read(self.line_path()).ok().and_then(|bytes| unseal(&bytes).ok())
     }
 
     /// Tells `outgoing` of every checkpoint from now on.
@@ -326,14 +370,23 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The entry of a run that leaves a line behind this epoch.
+fn new_past(after: u64) -> Past {
+    Past { run: format!("{:x}-{:x}", now().as_nanos(), std::process::id()), after }
+}
+
 /// Makes a checkpoint exist whose files are durable (invariant 1).
 ///
 /// # Errors
 /// [`PortError`], with the path.
 pub fn show(folder: &Folder, manifest: &Manifest) -> Result<(), PortError> {
-    let under_way = folder.path.join(format!("{}.json.tmp", epoch_name(manifest.epoch)));
-    write_synced(&under_way, &[seal(manifest).as_bytes()])?;
-    let shown = folder.manifest(manifest.epoch);
-    fs::rename(&under_way, &shown).map_err(|error| failure("rename", &shown, error))?;
-    sync_folder(&folder.path)
+    write_renamed(&folder.manifest(manifest.epoch), manifest)
+}
+
+/// Writes a sealed text that is there whole or not at all, durably.
+fn write_renamed(path: &Path, value: &impl Serialize) -> Result<(), PortError> {
+    let under_way = path.with_extension("json.tmp");
+    write_synced(&under_way, &[seal(value).as_bytes()])?;
+    fs::rename(&under_way, path).map_err(|error| failure("rename", path, error))?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
 }

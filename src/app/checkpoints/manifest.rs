@@ -38,6 +38,24 @@ pub struct Past {
     pub after: u64,
 }
 
+/// A line that a run began when it left another one: noted before anything is moved, and of use
+/// until the first checkpoint of the line is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    pub version: u32,
+    pub past: Vec<Past>,
+    /// Parts up to this epoch are of this past.
+    pub shared: u64,
+}
+
+impl Line {
+    /// Whether it begins behind this checkpoint.
+    pub fn begins_behind(&self, from: &Manifest) -> bool {
+        let before = self.past.split_last();
+        before.is_some_and(|(last, before)| last.after == from.epoch && before == from.past)
+    }
+}
+
 impl Manifest {
     /// The last epoch that is the same in the pasts of both.
     pub fn shared_with(&self, other: &Manifest) -> u64 {

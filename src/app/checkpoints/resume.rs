@@ -71,30 +71,25 @@ pub fn resume(
     let mut keeper = Keeper::new(data_dir, &pipeline.name, settings.retained);
     keeper.lock().map_err(of)?;
     let newest = keeper.folder.epochs().map_err(of)?.first().copied();
-    let before = keeper.folder.newest_manifest().map_err(of)?;
-    let (found, remote) = match restore {
+    let (found, shared, remote) = match restore {
         Restore::None => {
             if let Some(aside) = keeper.set_aside().map_err(of)? {
                 notes.push(format!("the old checkpoints were moved to {}", aside.display()));
             }
-            (None, remote)
+            keeper.follow(None);
+            (None, 0, remote)
         }
         Restore::Path(path) => {
             let text = path.to_string_lossy();
             let typed = |error| named(&format!("`--restore {text}`"), error);
             let (origin, epoch) = Origin::find(&text, &environment).map_err(typed)?;
-            (Some(go_to(&keeper, pipeline, &origin, epoch, notes)?), remote)
+            let (found, shared) = go_to(&mut keeper, pipeline, &origin, epoch, notes)?;
+            (Some(found), shared, remote)
         }
-        Restore::Latest => latest(&keeper, pipeline, remote, notes)?,
+        Restore::Latest => latest(&mut keeper, pipeline, remote, notes)?,
     };
     keeper.drop_incoming().map_err(of)?;
     let manifest = found.as_ref().map(|found| found.manifest.clone());
-    let shared = match (&manifest, &before) {
-        (Some(manifest), Some(before)) => manifest.shared_with(before),
-        (manifest, _) => manifest.as_ref().map_or(0, |manifest| manifest.epoch),
-    };
-    let is_same = manifest.as_ref().is_some_and(|manifest| newest == Some(manifest.epoch));
-    keeper.follow(manifest.as_ref(), !(is_same && manifest == before));
     let copier = match remote {
         None => None,
         Some(objects) => {
@@ -148,18 +143,26 @@ fn named(what: &str, error: PortError) -> RunError {
     }
 }
 
-/// The newest checkpoint here; where there is none, the remote's.
+/// The newest checkpoint here, where there is none the remote's; up to which epoch parts are of
+/// its past; and the remote.
 fn latest(
-    keeper: &Keeper,
+    keeper: &mut Keeper,
     pipeline: &Pipeline,
     remote: Option<Objects>,
     notes: &mut Vec<String>,
-) -> Result<(Option<Found>, Option<Objects>), RunError> {
+) -> Result<(Option<Found>, u64, Option<Objects>), RunError> {
     if let Some(found) = keeper.folder.latest(notes).map_err(of)? {
         fits(pipeline, &found.manifest)?;
-        return Ok((Some(found), remote));
+        let newest = keeper.folder.epochs().map_err(of)?.first().copied();
+        let shared = if newest == Some(found.manifest.epoch) {
+            keeper.follow(Some(&found.manifest))
+        } else {
+            leave_line(keeper, &found.manifest)?
+        };
+        return Ok((Some(found), shared, remote));
     }
-    let Some(objects) = remote else { return Ok((None, None)) };
+    keeper.follow(None);
+    let Some(objects) = remote else { return Ok((None, 0, None)) };
     let url = objects.url.clone();
     let origin = Origin::Remote(objects);
     let epochs = origin.epochs().map_err(|error| {
@@ -169,36 +172,34 @@ fn latest(
             keeper.folder.path.display()
         )))
     })?;
-    let found =
-        if epochs.is_empty() { None } else { Some(go_to(keeper, pipeline, &origin, None, notes)?) };
+    let found = match epochs.is_empty() {
+        true => None,
+        false => Some(go_to(keeper, pipeline, &origin, None, notes)?),
+    };
     let Origin::Remote(objects) = origin else { unreachable!("it was made above") };
-    Ok((found, Some(objects)))
+    let (found, shared) = found.map_or((None, 0), |(found, shared)| (Some(found), shared));
+    Ok((found, shared, Some(objects)))
 }
 
-/// Makes the checkpoint of this epoch, or the newest whole one, the newest here.
+/// Notes that this run leaves the line of the newest checkpoint.
+fn leave_line(keeper: &mut Keeper, from: &Manifest) -> Result<u64, RunError> {
+    let before = keeper.folder.newest_manifest().map_err(of)?;
+    keeper.begin(from, before.as_ref()).map_err(of)
+}
+
+/// Makes the checkpoint of this epoch, or the newest whole one, the newest here; says up to which
+/// epoch parts are of its past.
 fn go_to(
-    keeper: &Keeper,
+    keeper: &mut Keeper,
     pipeline: &Pipeline,
     origin: &Origin,
     epoch: Option<u64>,
     notes: &mut Vec<String>,
-) -> Result<Found, RunError> {
+) -> Result<(Found, u64), RunError> {
     if let Origin::Folder(folder) = origin
         && keeper.folder.path.canonicalize().is_ok_and(|own| own == folder.path)
     {
-        let found = match epoch {
-            Some(epoch) => keeper.folder.read(epoch).map_err(of)?,
-            None => keeper
-                .folder
-                .latest(notes)
-                .map_err(of)?
-                .ok_or_else(|| gone(folder.path.display()))?,
-        };
-        fits(pipeline, &found.manifest)?;
-        let newest = found.manifest.epoch;
-        let aside = keeper.set_aside_those(|each| each > newest).map_err(of)?;
-        notes.extend(aside.map(|(count, aside)| moved(count, "newer", &aside)));
-        return Ok(found);
+        return go_back(keeper, pipeline, epoch, notes);
     }
     let epochs = match epoch {
         Some(epoch) => vec![epoch],
@@ -214,6 +215,7 @@ fn go_to(
                     keeper.drop_incoming().map_err(of)?;
                     return Err(error);
                 }
+                let shared = leave_line(keeper, &found.manifest)?;
                 let aside = keeper.take_in(&incoming, &mut found).map_err(of)?;
                 notes.extend(aside.map(|(count, aside)| moved(count, "present", &aside)));
                 if let Origin::Remote(objects) = origin {
@@ -223,7 +225,7 @@ fn go_to(
                         objects.url
                     ));
                 }
-                return Ok(found);
+                return Ok((found, shared));
             }
             Err(error @ PortError::Data(_)) => {
                 notes.push(format!("checkpoint {epoch} is not used: {error}"));
@@ -237,6 +239,31 @@ fn go_to(
         || gone("there"),
         |error| of(PortError::Data(format!("no whole checkpoint was found: {error}"))),
     ))
+}
+
+/// As [`go_to`], for a checkpoint that lies here.
+fn go_back(
+    keeper: &mut Keeper,
+    pipeline: &Pipeline,
+    epoch: Option<u64>,
+    notes: &mut Vec<String>,
+) -> Result<(Found, u64), RunError> {
+    let found = match epoch {
+        Some(epoch) => Some(keeper.folder.read(epoch).map_err(of)?),
+        None => keeper.folder.latest(notes).map_err(of)?,
+    };
+    let found = found.ok_or_else(|| gone(keeper.folder.path.display()))?;
+    fits(pipeline, &found.manifest)?;
+    let epoch = found.manifest.epoch;
+    let newest = keeper.folder.epochs().map_err(of)?.first().copied();
+    if newest == Some(epoch) {
+        let shared = keeper.follow(Some(&found.manifest));
+        return Ok((found, shared));
+    }
+    let shared = leave_line(keeper, &found.manifest)?;
+    let aside = keeper.set_aside_those(|each| each > epoch).map_err(of)?;
+    notes.extend(aside.map(|(count, aside)| moved(count, "newer", &aside)));
+    Ok((found, shared))
 }
 
 fn gone(place: impl std::fmt::Display) -> RunError {
