@@ -6,8 +6,8 @@
 //!
 //! 1. The manifest has the XXH3 of the checksums behind a file. So every bit of it is checked, a
 //!    file of another checkpoint is not taken for it, and damage has a place.
-//! 2. A file without such a checksum in the manifest checks itself when it is read: only its
-//!    length is looked at here, and the rest is asked of who knows it (see [`own_checks`]).
+//! 2. A file without such a checksum in the manifest checks itself when it is read: before a run
+//!    its length is looked at, and who knows it is asked when everything is to be read.
 //! 3. Files of a checkpoint never change; so a link to one is as good as a copy.
 
 use std::fs::{self, File};
@@ -18,6 +18,7 @@ use serde::Serialize;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::manifest::ShardFile;
+use super::tables;
 use crate::edge::file::parts::{failure, sync_folder};
 use crate::port::PortError;
 
@@ -134,16 +135,18 @@ pub fn damages(folder: &Path, file: &ShardFile, deep: bool) -> Result<Vec<Damage
         Some(sum) if deep => {
             check_blocks(file, sum, &mut open).map_err(|error| failure("read", &path, error))
         }
+        None if deep => own_checks(&path, file),
         _ => Ok(Vec::new()),
     }
 }
 
-/// What the files of a shard's folder that check themselves have to say; `deep` reads all of them.
-///
-/// The place where the tree is asked to verify its folder. Until it can be, what is wrong with
-/// such a file beyond its length is found when it is used.
-pub fn own_checks(_shard: &Path, _deep: bool) -> Result<Vec<Damage>, PortError> {
-    Ok(Vec::new())
+/// What a file that checks itself has to say: the state's tables do.
+fn own_checks(path: &Path, file: &ShardFile) -> Result<Vec<Damage>, PortError> {
+    let name = file.place().map_or("", |(_, name)| name);
+    match tables::table_id(name) {
+        Some(id) => tables::damages(path, &file.name, id),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn check_len(file: &ShardFile, found: u64) -> Option<Damage> {

@@ -21,5 +21,6 @@ pub mod place;
 pub mod remote;
 pub mod resume;
 pub mod savepoint;
+pub mod tables;
 #[cfg(test)]
 mod tests;
