@@ -9,7 +9,7 @@ use crate::command::{Case, counted, same};
 
 /// The fraud pipeline's parts on the built-in workload: patterns with rows that wait, windows with
 /// late rows, a lookup. `{pace}`, `{cores}` and `{interval}` differ between runs.
-const PIPELINE: &str = r#"
+pub const PIPELINE: &str = r#"
 name = "crash"
 [engine]
 cores = 2
@@ -112,8 +112,9 @@ path = "{dir}/out/late"
 
 const SINKS: [&str; 4] = ["jumps", "relaxed", "scores", "late"];
 
-/// Rows a second at which a run takes a second or so: there is time to kill it in.
-const PACE: &str = "sources.transactions.rows_per_second=60000";
+/// Rows a second at which a run takes some seconds: there is time to kill it in, also where others
+/// use the disk.
+pub const PACE: &str = "sources.transactions.rows_per_second=20000";
 
 /// All rows of a sink, sorted.
 fn rows(case: &Case, sink: &str) -> Vec<String> {
@@ -135,7 +136,7 @@ fn rows_by_folder(case: &Case) -> Vec<String> {
 }
 
 /// Compares all sinks of two runs as multisets.
-fn same_rows(got: &Case, expected: &Case) {
+pub fn same_rows(got: &Case, expected: &Case) {
     for sink in SINKS {
         let (got, expected) = (rows(got, sink), rows(expected, sink));
         assert!(!expected.is_empty(), "{sink} has rows to compare");
@@ -145,7 +146,7 @@ fn same_rows(got: &Case, expected: &Case) {
     same("countries", &counted(&got, String::clone), &counted(&expected, String::clone));
 }
 
-fn manifests(case: &Case) -> BTreeSet<String> {
+pub fn manifests(case: &Case) -> BTreeSet<String> {
     let Ok(entries) = std::fs::read_dir(case.path("data/checkpoints")) else {
         return BTreeSet::new();
     };
@@ -154,7 +155,7 @@ fn manifests(case: &Case) -> BTreeSet<String> {
 }
 
 /// Lets a run make `checkpoints` more and kills it; false if it ended before.
-fn kill_behind(case: &Case, run: &mut Child, checkpoints: usize) -> bool {
+pub fn kill_behind(case: &Case, run: &mut Child, checkpoints: usize) -> bool {
     let mut seen = manifests(case);
     let (before, deadline) = (seen.len(), Instant::now() + Duration::from_secs(60));
     while seen.len() < before + checkpoints {
@@ -170,13 +171,13 @@ fn kill_behind(case: &Case, run: &mut Child, checkpoints: usize) -> bool {
     true
 }
 
-fn start(case: &Case, args: &[&str]) -> Child {
+pub fn start(case: &Case, args: &[&str]) -> Child {
     let log = std::fs::File::create(case.path("log")).expect("a log");
     let mut command = case.command(&["run", "p.toml"]);
     command.args(args).stderr(Stdio::from(log)).spawn().expect("the command starts")
 }
 
-fn reference() -> Case {
+pub fn reference() -> Case {
     let case = Case::new(PIPELINE);
     case.run_well(&[]);
     case
@@ -233,7 +234,7 @@ fn killed_again_and_again(memory: &str) {
     same_rows(&case, &expected);
 }
 
-fn log(case: &Case) -> String {
+pub fn log(case: &Case) -> String {
     std::fs::read_to_string(case.path("log")).unwrap_or_default()
 }
 
@@ -288,7 +289,7 @@ fn none_starts_afresh_and_keeps_the_old_aside() {
     assert!(case.path("out/scores/.aside-1").is_dir());
 }
 
-fn refused(case: &Case, args: &[&str], words: &[&str]) {
+pub fn refused(case: &Case, args: &[&str], words: &[&str]) {
     let ended = case.run(&[&["run", "p.toml"], args].concat());
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(!ended.status.success(), "{said}");
@@ -334,7 +335,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
     assert!(kill_behind(&case, &mut run, 4), "{}", log(&case));
     let newest = manifests(&case).into_iter().next_back().expect("checkpoints were made");
     let image = case.path("data/checkpoints").join(newest.trim_end_matches(".json"));
-    flip(&image.join("shard-001"));
+    flip(&image.join("shard-001/image"));
     let ended = case.run(&["run", "p.toml"]);
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{said}");
@@ -344,7 +345,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
     same_rows(&case, &expected);
 }
 
-fn flip(path: &Path) {
+pub fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).expect("an image");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;

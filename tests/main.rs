@@ -4,12 +4,15 @@
 
 mod aggregates;
 mod bad_input;
+mod checkpoints;
 mod command;
 mod configs;
 mod crash;
 mod csv_header;
 mod fraud;
 mod partition_by;
+mod remote;
+mod s3;
 mod socket;
 mod tidy;
 mod windows;

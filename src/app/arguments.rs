@@ -13,7 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     long_about = "A stream engine for one machine: event time, windows and patterns, one pinned shard per core.\n\n\
         A pipeline is one TOML file that wires sources, transforms and sinks. `cutwater \
         run` runs it, \
-        `cutwater validate` says what is wrong with it, `cutwater graph` draws it.",
+        `cutwater validate` says what is wrong with it, `cutwater graph` draws it, `cutwater \
+        checkpoint` looks after what a run keeps.",
     after_help = EXAMPLES,
     disable_help_subcommand = true
 )]
@@ -29,6 +30,7 @@ Examples:
   cutwater run configs/fraud.toml --set sources.transactions.path='data/*.jsonl'
   cutwater validate configs/fraud.toml --format json
   cutwater graph configs/fraud.toml --format dot | dot -Tsvg > fraud.svg
+  cutwater checkpoint list configs/fraud.toml
 
 Exit codes: 0 all went well, 1 a failure while running, 2 a wrong file or wrong arguments.";
 
@@ -41,6 +43,12 @@ pub enum Command {
     Validate(Validate),
     /// Draw a pipeline
     Graph(Graph),
+    /// Look at the checkpoints of a pipeline, check them, keep one
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+    /// Look into the keyed state of a checkpoint
+    #[command(subcommand)]
+    State(StateCommand),
     /// Print the completions of a shell
     #[command(after_help = "\
 Examples:
@@ -80,6 +88,8 @@ Examples:
   cutwater run configs/fraud.toml
   cutwater run configs/fraud.toml --set engine.cores='[2, 3]' --quiet
   cutwater run configs/fraud.toml --restore none --report report.json
+  cutwater run configs/fraud.toml --restore data/fraud/checkpoints/0000000012.json
+  cutwater run configs/fraud.toml --restore s3://bucket/fraud
 
 Signals: the first SIGINT or SIGTERM ends the run in order (exit code 0), the second one at once (130)."
 )]
@@ -87,10 +97,12 @@ pub struct Run {
     #[command(flatten)]
     pub pipeline: PipelineArguments,
 
-    /// What to go on from: the latest checkpoint, nothing, or a checkpoint's folder
+    /// What to go on from: the latest checkpoint, nothing, or a checkpoint elsewhere
     ///
-    /// `latest` starts afresh where there is no checkpoint. `none` sets the old state and output
-    /// of this `data_dir` aside.
+    /// `latest` starts afresh where there is no checkpoint, here or in `checkpoint.remote`. `none`
+    /// sets the old state and output of this `data_dir` aside. PATH is a checkpoint's manifest or
+    /// folder, a savepoint, a `data_dir` (its newest whole checkpoint), or the address of a remote
+    /// copy; what is newer here is set aside, never deleted.
     #[arg(long, value_name = "latest|none|PATH", default_value = "latest")]
     pub restore: Restore,
 
@@ -177,6 +189,175 @@ pub enum GraphFormat {
     Dot,
 }
 
+/// Whose checkpoints.
+#[derive(Debug, Args)]
+pub struct PlaceArguments {
+    /// A pipeline file, its `data_dir`, a savepoint or a checkpoint's manifest
+    #[arg(value_name = "FILE|DATA_DIR")]
+    pub place: PathBuf,
+
+    /// Set a key of the pipeline file, as in `cutwater run`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl PlaceArguments {
+    /// The pipeline file, if it is one.
+    pub fn pipeline(&self) -> PipelineArguments {
+        PipelineArguments { file: self.place.clone(), set: self.set.clone() }
+    }
+}
+
+/// `cutwater checkpoint`. All of it may be called while the pipeline runs.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum CheckpointCommand {
+    /// A line for each checkpoint, the newest first: when, how large, where sources stood, whole?
+    List(ListCheckpoints),
+    /// What a checkpoint consists of
+    Show(ShowCheckpoint),
+    /// Read every file and name what is damaged, with its place
+    Verify(VerifyCheckpoints),
+    /// Keep a checkpoint: a copy that needs nothing else
+    Savepoint(Savepoint),
+}
+
+/// `cutwater checkpoint list`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cutwater checkpoint list configs/fraud.toml
+  cutwater checkpoint list data/fraud --format json | jq 'select(.whole) | .epoch'
+
+WRITTEN is what was written for the checkpoint, FULL what it needs in all; the rest it shares with
+older ones. SOURCES says behind how many blocks of rows each source stood; `-` cannot go back.")]
+pub struct ListCheckpoints {
+    #[command(flatten)]
+    pub place: PlaceArguments,
+
+    /// Look at manifests and lengths only, instead of reading every file
+    #[arg(long)]
+    pub quick: bool,
+
+    /// For people, or one JSON object a line
+    #[arg(long, value_enum, default_value_t = DiagnosticFormat::Human)]
+    pub format: DiagnosticFormat,
+}
+
+/// `cutwater checkpoint show`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cutwater checkpoint show data/fraud
+  cutwater checkpoint show configs/fraud.toml 12 --format json | jq '.files[].name'")]
+pub struct ShowCheckpoint {
+    #[command(flatten)]
+    pub place: PlaceArguments,
+
+    /// Which one; the newest if none is named
+    pub epoch: Option<u64>,
+
+    /// For people, or the manifest as JSON
+    #[arg(long, value_enum, default_value_t = DiagnosticFormat::Human)]
+    pub format: DiagnosticFormat,
+}
+
+/// `cutwater checkpoint verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cutwater checkpoint verify data/fraud
+  cutwater checkpoint verify savepoints/before-upgrade
+
+Every block of 64 KiB has a checksum; a damaged one is named by file and place.
+Exit codes: 0 all is whole, 1 something is damaged or there is no checkpoint, 2 wrong arguments.")]
+pub struct VerifyCheckpoints {
+    #[command(flatten)]
+    pub place: PlaceArguments,
+
+    /// Which one; all if none is named
+    pub epoch: Option<u64>,
+
+    /// For people, or one JSON object a line
+    #[arg(long, value_enum, default_value_t = DiagnosticFormat::Human)]
+    pub format: DiagnosticFormat,
+}
+
+/// `cutwater checkpoint savepoint`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cutwater checkpoint savepoint data/fraud savepoints/before-upgrade
+  cutwater run configs/fraud.toml --restore savepoints/before-upgrade
+
+The copy is durable and checked when the command ends. It needs neither the `data_dir` nor any
+other checkpoint.")]
+pub struct Savepoint {
+    #[command(flatten)]
+    pub place: PlaceArguments,
+
+    /// A new folder
+    pub dest: PathBuf,
+
+    /// Which one; the newest whole one if none is named
+    #[arg(long, value_name = "N")]
+    pub epoch: Option<u64>,
+
+    /// Link files instead of copying them, where the file system is the same: takes no room, but
+    /// damage of one is damage of both
+    #[arg(long)]
+    pub link: bool,
+}
+
+/// `cutwater state`.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum StateCommand {
+    /// What a component keeps for one key
+    #[command(after_help = "\
+Example:
+  cutwater state get data/fraud takeover user_id=4711")]
+    Get {
+        #[command(flatten)]
+        place: PlaceArguments,
+        /// The transform, as the pipeline file names it
+        component: String,
+        /// The key: COLUMN=VALUE for each of its columns
+        #[arg(value_name = "COLUMN=VALUE", required = true)]
+        key: Vec<String>,
+        /// Which checkpoint; the newest whole one if none is named
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
+    },
+    /// What a component keeps, key by key, one JSON object a line
+    #[command(after_help = "\
+Example:
+  cutwater state scan data/fraud takeover --limit 10")]
+    Scan {
+        #[command(flatten)]
+        place: PlaceArguments,
+        /// The transform, as the pipeline file names it
+        component: String,
+        /// So many keys at most
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Which checkpoint; the newest whole one if none is named
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
+    },
+    /// How many keys and bytes each component keeps
+    #[command(after_help = "\
+Example:
+  cutwater state stats data/fraud")]
+    Stats {
+        #[command(flatten)]
+        place: PlaceArguments,
+        /// Which checkpoint; the newest whole one if none is named
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,5 +378,27 @@ mod tests {
         assert_eq!(run.restore, Restore::None);
         assert_eq!(run.report, Some("r.json".into()));
         assert!(run.quiet);
+    }
+
+    #[test]
+    fn what_is_kept_is_asked_for() {
+        let read = |typed: &str| Arguments::try_parse_from(typed.split(' ')).map(|a| a.command);
+        let saved = read("cutwater checkpoint savepoint data/x to --epoch 3 --link");
+        let Ok(Command::Checkpoint(CheckpointCommand::Savepoint(saved))) = saved else {
+            panic!("it says savepoint");
+        };
+        assert_eq!(saved.place.place, PathBuf::from("data/x"));
+        assert_eq!((saved.dest, saved.epoch, saved.link), ("to".into(), Some(3), true));
+        for good in ["list p.toml --set a.b=1 --quick", "show d 4", "verify d --format json"] {
+            assert!(read(&format!("cutwater checkpoint {good}")).is_ok(), "{good}");
+        }
+        for bad in ["list", "show d x", "savepoint d", "drop d"] {
+            let error = read(&format!("cutwater checkpoint {bad}")).err();
+            assert_eq!(error.map(|error| error.exit_code()), Some(2), "{bad}");
+        }
+        for good in ["get d risk a=1 b=2 --epoch 3", "scan d risk --limit 5", "stats d"] {
+            assert!(read(&format!("cutwater state {good}")).is_ok(), "{good}");
+        }
+        assert!(read("cutwater state get d risk").is_err());
     }
 }

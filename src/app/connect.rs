@@ -25,6 +25,17 @@ use crate::port::{Decode, Encode, PortError, Sink, Source};
 /// A sink's writers, one for each shard.
 type OfShards = Vec<Option<Box<dyn Sink>>>;
 
+/// Epochs that were durable when the run began.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// The one that the run goes on from.
+    pub durable: Option<u64>,
+    /// The newest one in the `data_dir`, which may be newer than that.
+    pub newest: Option<u64>,
+    /// Parts up to this epoch are of the past of the one that the run goes on from.
+    pub shared: u64,
+}
+
 /// The connectors of one run.
 pub struct Connectors {
     /// Generators' rows, by source: their tables are made once for all shards.
@@ -35,15 +46,15 @@ pub struct Connectors {
 
 impl Connectors {
     /// Opens the sinks for `shards` and prepares what sources share. A run that goes on behind a
-    /// `durable` epoch makes the parts up to it seen and drops later ones; otherwise output of
-    /// earlier runs is set aside. `notes` says so.
+    /// durable epoch makes the parts up to it seen and drops or sets aside later ones; otherwise
+    /// output of earlier runs is set aside. `notes` says so.
     ///
     /// # Errors
     /// [`RunError`] that names the component and what to do.
     pub fn open(
         pipeline: &Pipeline,
         shards: usize,
-        durable: Option<u64>,
+        seen: Seen,
         notes: &mut Vec<String>,
     ) -> Result<Arc<Connectors>, RunError> {
         let mut made = BTreeMap::new();
@@ -58,8 +69,14 @@ impl Connectors {
         for plan in &pipeline.sinks {
             let failed = |error| RunError::of(&plan.name, error);
             let options = sink_of(plan)?;
-            match durable {
-                Some(epoch) => settle(&options, epoch).map_err(failed)?,
+            match seen.durable {
+                Some(_) => {
+                    // What is durable is set aside below, not dropped, though it was not seen yet.
+                    if let Some(newest) = seen.newest.filter(|newest| *newest > seen.shared) {
+                        settle(&options, newest).map_err(failed)?;
+                    }
+                    settle(&options, seen.shared).map_err(failed)?;
+                }
                 None => notes.extend(set_aside(&plan.name, &options).map_err(failed)?),
             }
             let opened = open_sinks(&options, shards).map_err(failed)?;

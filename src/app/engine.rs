@@ -7,21 +7,21 @@ use std::time::Instant;
 use thiserror::Error;
 
 use super::arguments::Restore;
-use super::checkpoints::Folder;
-use super::connect::Connectors;
+use super::checkpoints::outgoing::Outgoing;
+use super::checkpoints::resume::{Resume, resume};
+use super::connect::{Connectors, Seen};
 use super::report::{
     CheckpointBytes, CheckpointCount, CheckpointDuration, Counts, Latency, SinkCount, SourceCount,
     TransformCount,
 };
 use super::{FAILED, WRONG, eprint};
 use crate::flow;
-use crate::flow::epochs::{Epochs, Rhythm, Store};
+use crate::flow::epochs::{Epochs, Rhythm};
 use crate::flow::gauge::Gauges;
 use crate::flow::host_uring::{self, Cores, Placement};
 use crate::flow::run::Supervisor;
-use crate::flow::snapshot::Restored;
 use crate::ground::time::NEVER;
-use crate::plan::build::{From, component, run_plan};
+use crate::plan::build::{component, run_plan};
 use crate::plan::graph::{self, Pipeline};
 
 /// All that a run is started with.
@@ -42,6 +42,8 @@ pub struct Live {
     transforms: Vec<String>,
     sinks: Vec<String>,
     running: OnceLock<(Arc<Gauges>, Arc<Epochs>, usize)>,
+    /// Copies to a remote, if there is one.
+    outgoing: OnceLock<Arc<Outgoing>>,
 }
 
 impl Live {
@@ -52,6 +54,7 @@ impl Live {
             transforms: pipeline.transforms.iter().map(|each| each.name.clone()).collect(),
             sinks: pipeline.sinks.iter().map(|each| each.name.clone()).collect(),
             running: OnceLock::new(),
+            outgoing: OnceLock::new(),
         }
     }
 
@@ -103,6 +106,7 @@ impl Live {
                 failed: made.failed,
                 duration_ms: CheckpointDuration { p50: made.p50_ms, p99: made.p99_ms },
                 bytes: CheckpointBytes { last: made.bytes.written, full: made.bytes.full },
+                remote: self.outgoing.get().map(|outgoing| outgoing.counts()),
             },
             first_row_ms: gauges.first_row_ns().map(|ns| ns as f64 / 1e6),
         }
@@ -144,12 +148,6 @@ impl RunError {
 /// # Errors
 /// [`RunError`] says who has to act.
 pub fn run(job: Job) -> Result<(), RunError> {
-    if let Restore::Path(path) = &job.restore {
-        return Err(RunError::Setup(format!(
-            "`--restore {}`: this version restores the newest checkpoint of `data_dir` only",
-            path.display()
-        )));
-    }
     let pipeline = &job.pipeline;
     let cores = match &pipeline.engine.cores {
         graph::Cores::All => Cores::All,
@@ -160,8 +158,13 @@ pub fn run(job: Job) -> Result<(), RunError> {
     let mut notes: Vec<String> = warning.into_iter().collect();
     host_uring::check(placement.shards())?;
     let shards = placement.shards();
-    let (store, from, durable) = checkpoints(&job, &mut notes)?;
-    let connectors = Connectors::open(pipeline, shards, durable, &mut notes)?;
+    let Resume { store, from, durable, newest, shared, copier } =
+        resume(pipeline, &job.restore, &mut notes)?;
+    if let Some(copier) = &copier {
+        let _ = job.live.outgoing.set(copier.outgoing.clone());
+    }
+    let seen = Seen { durable, newest, shared };
+    let connectors = Connectors::open(pipeline, shards, seen, &mut notes)?;
     for note in notes {
         eprint(&format!("note: {note}\n"));
     }
@@ -194,68 +197,9 @@ pub fn run(job: Job) -> Result<(), RunError> {
     }
     plan.started = Some(job.started);
     let supervisor = Arc::new(Supervisor::stopped_by(job.stop));
-    Ok(plan.run(&supervisor)?)
-}
-
-/// Where checkpoints go, what the run goes on from, and that checkpoint's number.
-type Checkpoints = (Option<Box<dyn Store>>, From, Option<u64>);
-
-/// Finds the checkpoint to go on from.
-///
-/// # Errors
-/// [`RunError`]: a checkpoint that is damaged or of another pipeline, or a folder that cannot be
-/// read.
-fn checkpoints(job: &Job, notes: &mut Vec<String>) -> Result<Checkpoints, RunError> {
-    let (pipeline, settings) = (&job.pipeline, &job.pipeline.checkpoint);
-    if !settings.is_given {
-        return Ok((None, From::default(), None));
+    let outcome = plan.run(&supervisor);
+    if let Some(copier) = copier {
+        copier.finish();
     }
-    if settings.remote.is_some() {
-        let reason = "`checkpoint.remote` is not built yet; leave it out";
-        return Err(RunError::Setup(reason.into()));
-    }
-    if settings.unaligned != graph::Unaligned::Never {
-        notes.push("`checkpoint.unaligned` is not built yet: barriers are aligned".into());
-    }
-    let of = |error: crate::port::PortError| flow::RunError::of("checkpoint", error);
-    let mut folder =
-        Folder::new(pipeline.engine.data_dir.as_ref(), &pipeline.name, settings.retained);
-    folder.lock().map_err(of)?;
-    let found = match job.restore {
-        Restore::None => {
-            if let Some(aside) = folder.set_aside().map_err(of)? {
-                notes.push(format!("the old checkpoints were moved to {}", aside.display()));
-            }
-            None
-        }
-        _ => folder.latest(notes).map_err(of)?,
-    };
-    let store: Option<Box<dyn Store>> = Some(Box::new(folder));
-    let Some(found) = found else { return Ok((store, From::default(), None)) };
-    let manifest = found.manifest;
-    let other = |reason: String| Err(RunError::Failed(flow::RunError::of("checkpoint", reason)));
-    if manifest.pipeline != pipeline.name {
-        return other(format!(
-            "`{}` holds the checkpoints of the pipeline `{}`; give each pipeline a `data_dir` of \
-             its own",
-            pipeline.engine.data_dir, manifest.pipeline
-        ));
-    }
-    let is_gone = |name: &str| pipeline.sources.iter().all(|plan| plan.name != name);
-    if let Some(gone) = manifest.sources.iter().find(|source| is_gone(&source.name)) {
-        return other(format!(
-            "the checkpoint knows how far the source `{}` was read, and the pipeline has no such \
-             source: under another name its rows would come again; put the name back, or start \
-             afresh with `--restore none`",
-            gone.name
-        ));
-    }
-    notes.push(format!("goes on behind checkpoint {}", manifest.epoch));
-    let position = |source: super::checkpoints::SourceAt| Some((source.name, source.position?));
-    let restored = Restored { shards: found.shards, epoch: manifest.epoch };
-    let from = From {
-        positions: manifest.sources.into_iter().filter_map(position).collect(),
-        restored: Some(Arc::new(restored)),
-    };
-    Ok((store, from, Some(manifest.epoch)))
+    Ok(outcome?)
 }

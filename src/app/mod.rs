@@ -66,6 +66,14 @@ pub fn main() -> ExitCode {
                 }
             }
         }
+        Command::Checkpoint(command) => checkpoints::command::checkpoint(&command),
+        Command::State(_) => {
+            eprint(
+                "error: this version cannot look into keyed state yet; `cutwater checkpoint show` \
+                 says what a checkpoint consists of\n",
+            );
+            WRONG
+        }
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "cutwater", &mut out);

@@ -60,6 +60,19 @@ pub struct CheckpointCount {
     pub failed: u64,
     pub duration_ms: CheckpointDuration,
     pub bytes: CheckpointBytes,
+    /// Copies to the remote, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteCount>,
+}
+
+/// What became of copies to the remote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RemoteCount {
+    pub copied: u64,
+    /// Tries that came to nothing.
+    pub failed: u64,
+    /// Durable checkpoints since the newest one that is there.
+    pub behind: u64,
 }
 
 /// How long they took, in ms.

@@ -93,6 +93,13 @@ pub fn summary(report: &Report) -> String {
             "  {:<9}  {} completed, {} failed, p99 {:.1} ms",
             "checkpoint", made.completed, made.failed, made.duration_ms.p99
         );
+        if let Some(remote) = &made.remote {
+            let _ = writeln!(
+                out,
+                "  {:<9}  {} copied, {} failed, {} behind",
+                "remote", remote.copied, remote.failed, remote.behind
+            );
+        }
     }
     if let Some(latency) = &report.latency_ms {
         let _ = writeln!(

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod file;
 pub mod generator;
 pub mod lines;
+pub mod objects;
 pub mod socket;
 pub mod stdout;
 pub mod values;

@@ -64,6 +64,20 @@ pub const PATTERN_TIMES_MAX: i64 = 10_000;
 pub const PATTERN_EDGES_MAX: usize = 1 << 20;
 /// Longest time of a checkpoint that is told apart from longer ones, in ms.
 pub const CHECKPOINT_MOST_MS: u64 = 3_600_000;
+/// What is sent to a remote at once, in bytes; a larger file goes in parts of this.
+pub const REMOTE_PART_BYTES: usize = 8 << 20;
+/// Most parts of a file that are under way to a remote at a time.
+pub const REMOTE_PARTS_UNDER_WAY: usize = 4;
+/// Longest wait for one request to a remote, in ms: a part at 0.3 MB/s.
+pub const REMOTE_REQUEST_MS_MAX: u64 = 30_000;
+/// Tries of one request to a remote after the first.
+pub const REMOTE_RETRIES: usize = 3;
+/// No request to a remote is tried again when so much time has gone since the first, in ms.
+pub const REMOTE_RETRY_MS_MAX: u64 = 10_000;
+/// First and longest pause between two tries to copy a checkpoint, in ms.
+pub const REMOTE_PAUSE_MS: (u64, u64) = (250, 30_000);
+/// Tries to copy the last checkpoint of a run.
+pub const REMOTE_LAST_TRIES: u32 = 3;
 /// Longest key of the store, in bytes: its length is 16 bits on disk.
 pub const STORE_KEY_BYTES_MAX: usize = u16::MAX as usize;
 /// Longest value of the store, in bytes; a tree with little memory takes less.
