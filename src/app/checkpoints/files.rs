@@ -8,7 +8,9 @@
 //!    file of another checkpoint is not taken for it, and damage has a place.
 //! 2. A file without such a checksum in the manifest checks itself when it is read: before a run
 //!    its length is looked at, and who knows it is asked when everything is to be read.
-//! 3. Files of a checkpoint never change; so a link to one is as good as a copy.
+//! 3. The manifest of a tree is bare: the store reads it from the checkpoint's folder, and wants
+//!    nothing behind it. Its damage is named without a place.
+//! 4. Files of a checkpoint never change; so a link to one is as good as a copy.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -22,6 +24,7 @@ use super::tables;
 use crate::edge::file::parts::{failure, sync_folder};
 use crate::port::PortError;
 
+const WRONG: &str = "its checksum is wrong";
 /// What has one checksum, in bytes.
 pub const BLOCK_BYTES: usize = 64 << 10;
 
@@ -52,14 +55,15 @@ impl std::fmt::Display for Damage {
     }
 }
 
-/// Writes a file with its checksums and syncs it; gives what the manifest is to know.
+/// Writes a file and syncs it, with its checksums unless it is to be `bare`; gives what the
+/// manifest is to know.
 ///
 /// # Errors
 /// [`PortError`], with the path.
-pub fn write_summed(path: &Path, bytes: &[u8]) -> Result<String, PortError> {
+pub fn write_summed(path: &Path, bytes: &[u8], bare: bool) -> Result<String, PortError> {
     let sums: Vec<u8> =
         bytes.chunks(BLOCK_BYTES).flat_map(|block| xxh3_64(block).to_le_bytes()).collect();
-    write_synced(path, &[bytes, &sums])?;
+    write_synced(path, &[bytes, if bare { &[] } else { &sums }])?;
     Ok(sum_of(&sums))
 }
 
@@ -83,8 +87,8 @@ pub fn write_synced(path: &Path, pieces: &[&[u8]]) -> Result<(), PortError> {
 /// Length of a file on the disk.
 pub fn len_on_disk(file: &ShardFile) -> u64 {
     match file.xxh3 {
-        Some(_) => file.bytes + 8 * file.bytes.div_ceil(BLOCK_BYTES as u64),
-        None => file.bytes,
+        Some(_) if !file.bare => file.bytes + 8 * file.bytes.div_ceil(BLOCK_BYTES as u64),
+        _ => file.bytes,
     }
 }
 
@@ -165,6 +169,10 @@ fn check_blocks(file: &ShardFile, sum: &str, from: &mut impl Read) -> io::Result
         from.read_exact(&mut block[..len])?;
         sums.extend_from_slice(&xxh3_64(&block[..len]).to_le_bytes());
         left -= len as u64;
+    }
+    if file.bare {
+        let is_whole = sum_of(&sums) == *sum;
+        return Ok(if is_whole { vec![] } else { vec![Damage::whole(&file.name, WRONG)] });
     }
     let mut written = vec![0; sums.len()];
     from.read_exact(&mut written)?;
@@ -272,8 +280,8 @@ mod tests {
 
     fn file(name: &str, folder: &Path, len: usize) -> ShardFile {
         let bytes: Vec<u8> = (0..len).map(|i| (i / 7) as u8).collect();
-        let xxh3 = write_summed(&folder.join(name), &bytes).unwrap();
-        ShardFile { name: name.into(), bytes: len as u64, xxh3: Some(xxh3) }
+        let xxh3 = write_summed(&folder.join(name), &bytes, false).unwrap();
+        ShardFile { name: name.into(), bytes: len as u64, xxh3: Some(xxh3), bare: false }
     }
 
     /// A flipped bit anywhere is found in its block of 64 KiB, and in no other.
@@ -315,7 +323,7 @@ mod tests {
     fn a_file_of_another_checkpoint_is_none_of_this_one() {
         let dir = tempfile::tempdir().unwrap();
         let first = file("a", dir.path(), 100);
-        write_summed(&dir.path().join("a"), &[9; 100]).unwrap();
+        write_summed(&dir.path().join("a"), &[9; 100], false).unwrap();
         let found = damages(dir.path(), &first, true).unwrap();
         assert!(found[0].reason.contains("another"), "{found:?}");
         assert!(read(dir.path(), &first).is_err());

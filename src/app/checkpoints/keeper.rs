@@ -24,6 +24,7 @@ use super::outgoing::Outgoing;
 use crate::edge::file::parts::{failure, sync_folder};
 use crate::flow::epochs::{Bytes, Checkpoint, Share, Store};
 use crate::port::PortError;
+use crate::store::manifest::NAME as TREE_MANIFEST;
 
 /// What a restored checkpoint is called until it is known to be whole and to fit.
 const INCOMING: &str = "restoring";
@@ -284,15 +285,21 @@ impl Keeper {
         let named = |name: &str| format!("{}/{name}", shard_name(number));
         let mut written = 0;
         for (name, bytes) in &share.written {
-            let xxh3 = Some(write_summed(&shard.join(name), bytes)?);
+            let bare = name == TREE_MANIFEST;
+            let xxh3 = Some(write_summed(&shard.join(name), bytes, bare)?);
             written += bytes.len() as u64;
-            files.push(ShardFile { name: named(name), bytes: bytes.len() as u64, xxh3 });
+            files.push(ShardFile { name: named(name), bytes: bytes.len() as u64, xxh3, bare });
         }
         for (name, from) in &share.linked {
             let to = shard.join(name);
             link_or_copy(from, &to)?;
             let about = fs::metadata(&to).map_err(|error| failure("read", &to, error))?;
-            files.push(ShardFile { name: named(name), bytes: about.len(), xxh3: None });
+            files.push(ShardFile {
+                name: named(name),
+                bytes: about.len(),
+                xxh3: None,
+                bare: false,
+            });
         }
         for name in &share.carried {
             let name = named(name);

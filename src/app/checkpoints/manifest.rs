@@ -91,6 +91,10 @@ pub struct ShardFile {
     /// file has checksums of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xxh3: Option<String>,
+    /// The checksums of its blocks do not stand behind it: who reads the file by itself wants
+    /// nothing there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bare: bool,
 }
 
 impl ShardFile {
@@ -183,7 +187,7 @@ mod tests {
             assert_eq!(epoch_of(other), None, "{other}");
         }
         let place = |name: &str| {
-            let file = ShardFile { name: name.into(), bytes: 0, xxh3: None };
+            let file = ShardFile { name: name.into(), bytes: 0, xxh3: None, bare: false };
             file.place().map(|(shard, name)| (shard, name.to_string()))
         };
         assert_eq!(place("shard-012/image"), Some((12, "image".into())));

@@ -52,12 +52,15 @@ pub fn damages(path: &Path, name: &str, id: u64) -> Result<Vec<Damage>, PortErro
             }
         }
     }
-    if found.is_empty() {
-        match block_on(verify(Opened { file, name: name.to_string() }, id)) {
-            Ok(()) => {}
-            Err(StoreError::Corrupt { at: place, what, .. }) => found.push(at(place, what)),
-            Err(error) => found.push(Damage::whole(name, error.to_string())),
+    match block_on(verify(Opened { file, name: name.to_string() }, id)) {
+        // The footer is looked at first; anything else is known already.
+        Err(StoreError::Corrupt { at: place, what, .. })
+            if found.is_empty() || place + PAGE as u64 == len =>
+        {
+            found.push(at(place, what));
         }
+        Err(error) if found.is_empty() => found.push(Damage::whole(name, error.to_string())),
+        _ => {}
     }
     Ok(found)
 }
