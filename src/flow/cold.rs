@@ -620,17 +620,19 @@ impl<H: Host> Cold<H> {
         Ok(())
     }
 
-    /// Puts a timer that a checkpoint has.
+    /// Puts what a checkpoint has of the store's memory.
     ///
     /// # Errors
     /// The store's.
-    pub async fn put_timer(&self, bytes: &[u8]) -> Result<(), RunError> {
-        let (Some(tree), Some(StoreKey::Timer { stage, .. })) = (self.tree(), StoreKey::of(bytes))
-        else {
-            return Ok(());
-        };
-        self.write(&tree, |tree| tree.put(bytes, &[], NEVER)).await?;
-        self.timers.borrow_mut().entry(stage).or_default().put(bytes.to_vec());
+    pub async fn put_back(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), RunError> {
+        let Some(tree) = self.tree() else { return Ok(()) };
+        match value {
+            Some(value) => self.write(&tree, |tree| tree.put(key, value, NEVER)).await?,
+            None => self.write(&tree, |tree| tree.delete(key)).await?,
+        }
+        if let (Some(StoreKey::Timer { stage, .. }), Some(_)) = (StoreKey::of(key), value) {
+            self.timers.borrow_mut().entry(stage).or_default().put(key.to_vec());
+        }
         Ok(())
     }
 }
@@ -764,10 +766,17 @@ impl<H: Host> Beneath for Cold<H> {
         Some(self.tree()?.tables().manifest())
     }
 
-    fn in_memory(&self, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+    fn in_memory(&self, since: u64, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> u64 {
+        let mut until = since;
         if let Some(tree) = self.tree() {
-            tree.in_memory(|entry| each(entry.key, entry.value_at(NOW_MS)));
+            tree.in_memory(|entry| {
+                if entry.seq > since {
+                    each(entry.key, entry.value_at(NOW_MS));
+                    until = until.max(entry.seq);
+                }
+            });
         }
+        until
     }
 }
 

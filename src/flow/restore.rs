@@ -6,13 +6,15 @@
 //! 3. Deltas are read from the newest to the oldest, and in each the parts from the last to the
 //!    first: what was read of a key first is right (snapshot invariant 1).
 
+use hashbrown::HashSet;
+
 use super::RunError;
 use super::cold::Cold;
 use super::graph::ShardGraph;
 use super::host::Host;
 use super::record::{self, StoreKey};
 use super::snapshot::{
-    DELTA, DELTA_MAGIC, IMAGE, IMAGE_MAGIC, LOT, Restored, RestoredShard, STORE_MEMORY,
+    DELTA, DELTA_MAGIC, IMAGE, IMAGE_MAGIC, IN_STORE, LOT, Restored, RestoredShard, STORE_MEMORY,
 };
 use super::stage::Stage;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
@@ -43,6 +45,7 @@ pub async fn restore<H: Host>(
         take_image(graph, &mut Read { rest: image, what })?;
     }
     let has_store = restored.shards.iter().any(RestoredShard::has_store);
+    let mut in_store = InStore::default();
     if has_store {
         cold.adopt(graph, restored).await?;
     }
@@ -52,7 +55,7 @@ pub async fn restore<H: Host>(
         deltas.sort_by(|(a, _), (b, _)| b.cmp(a));
         for (name, bytes) in deltas {
             let what = format!("`{name}` of shard {number}");
-            take_delta(graph, Read { rest: bytes, what }, cold, has_store).await?;
+            take_delta(graph, Read { rest: bytes, what }, cold, has_store, &mut in_store).await?;
         }
     }
     graph.stages.iter_mut().for_each(|stage| drop(stage.keys.take_fresh()));
@@ -125,41 +128,36 @@ fn take_stage(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<(), RunErro
     Ok(())
 }
 
-/// A part of a delta: where it begins, behind its kind.
-enum Part<'a> {
-    Lot(Read<'a>),
-    StoreMemory(Read<'a>),
-}
+/// Keys of records that are in the store, whatever older deltas say of them.
+type InStore = HashSet<Vec<u8>>;
 
 async fn take_delta<H: Host>(
     graph: &mut ShardGraph,
     mut read: Read<'_>,
     cold: &Cold<H>,
     has_store: bool,
+    in_store: &mut InStore,
 ) -> Result<(), RunError> {
     if read.take(DELTA_MAGIC.len())? != DELTA_MAGIC {
         return Err(read.damaged("it is no delta of this version"));
     }
+    // Each part's kind, and where it begins behind that.
     let mut parts = Vec::new();
     while !read.rest.is_empty() {
         let kind = read.take(1)?[0];
-        let here = Read { rest: read.rest, what: read.what.clone() };
+        parts.push((kind, Read { rest: read.rest, what: read.what.clone() }));
         match kind {
-            LOT => {
-                skip_lot(graph, &mut read)?;
-                parts.push(Part::Lot(here));
-            }
-            STORE_MEMORY => {
-                skip_store_memory(&mut read)?;
-                parts.push(Part::StoreMemory(here));
-            }
+            LOT => skip_lot(graph, &mut read)?,
+            STORE_MEMORY => skip_store_memory(&mut read)?,
+            IN_STORE => drop(skip_keys(graph, &mut read)?),
             _ => return Err(read.damaged("a part is of no known kind")),
         }
     }
-    for part in parts.into_iter().rev() {
-        match part {
-            Part::Lot(mut read) => take_lot(graph, &mut read, has_store)?,
-            Part::StoreMemory(mut read) => take_store_memory(graph, &mut read, cold).await?,
+    for (kind, mut read) in parts.into_iter().rev() {
+        match kind {
+            LOT => take_lot(graph, &mut read, has_store, in_store)?,
+            STORE_MEMORY => take_store_memory(graph, &mut read, cold, in_store).await?,
+            _ => take_in_store(graph, &mut read, in_store)?,
         }
     }
     Ok(())
@@ -174,12 +172,18 @@ fn stage_of<'a>(
     found.ok_or_else(|| read.damaged("it names a stage that the image does not have"))
 }
 
-fn skip_lot(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<(), RunError> {
+/// Passes a stage's number and its keys, and gives the number.
+fn skip_keys(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<u16, RunError> {
     let id = read.half()?;
     let width = stage_of(graph, id, read)?.key_types.len();
     for _ in 0..read.len()? {
         read.skip_key(width)?;
     }
+    Ok(id)
+}
+
+fn skip_lot(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<(), RunError> {
+    skip_keys(graph, read)?;
     for _ in 0..read.len()? {
         read.bytes()?;
         for _ in 0..read.len()? {
@@ -199,7 +203,12 @@ fn skip_store_memory(read: &mut Read<'_>) -> Result<(), RunError> {
     Ok(())
 }
 
-fn take_lot(graph: &mut ShardGraph, read: &mut Read<'_>, has_store: bool) -> Result<(), RunError> {
+fn take_lot(
+    graph: &mut ShardGraph,
+    read: &mut Read<'_>,
+    has_store: bool,
+    in_store: &InStore,
+) -> Result<(), RunError> {
     let id = read.half()?;
     let (shard, shards) = (graph.shard, graph.shards);
     let stage = stage_of(graph, id, read)?;
@@ -210,9 +219,8 @@ fn take_lot(graph: &mut ShardGraph, read: &mut Read<'_>, has_store: bool) -> Res
         let count = TOGETHER.min(keys - first);
         let batch = read.keys(count, stage.key_types.len())?;
         let found = resolve(stage, &batch, |group| key::shard_of(group, shards) == shard)?;
-        slots.extend(
-            found.into_iter().map(|slot| slot.filter(|&slot| come(stage, slot, has_store))),
-        );
+        let mut comes = |slot: u32| come(stage, slot, has_store, in_store);
+        slots.extend(found.into_iter().map(|slot| slot.filter(|&slot| comes(slot))));
     }
     for _ in 0..read.len()? {
         let handle = read.name()?;
@@ -237,48 +245,91 @@ fn take_lot(graph: &mut ShardGraph, read: &mut Read<'_>, has_store: bool) -> Res
 }
 
 /// Whether a slot's key is read for the first time; it has come to memory then.
-fn come(stage: &mut Stage, slot: u32, has_store: bool) -> bool {
+fn come(stage: &mut Stage, slot: u32, has_store: bool, in_store: &InStore) -> bool {
     if stage.residence.has(slot, LIVE) {
         return false;
+    }
+    if !in_store.is_empty() {
+        let mut key = Vec::new();
+        record::put_key(&stage.keys, slot, &mut key);
+        let group = key::group(stage.keys.hash_of(slot)) as u16;
+        if in_store.contains(&record::record_key(stage.id, group, &key)) {
+            stage.keys.release(slot);
+            return false;
+        }
     }
     let stored = if has_store { STORED } else { 0 };
     stage.residence.set(slot, LIVE | STALE | stored);
     true
 }
 
+/// Whether a key is in memory; it has no slot if not.
+fn is_in_memory(stage: &mut Stage, key: Read<'_>) -> Result<bool, RunError> {
+    let mut key = key;
+    let batch = key.keys(1, stage.key_types.len())?;
+    let Some(slot) = resolve(stage, &batch, |_| true)?[0] else { return Ok(false) };
+    let is_here = stage.residence.has(slot, LIVE);
+    if !is_here {
+        stage.keys.release(slot);
+    }
+    Ok(is_here)
+}
+
 async fn take_store_memory<H: Host>(
     graph: &mut ShardGraph,
     read: &mut Read<'_>,
     cold: &Cold<H>,
+    in_store: &mut InStore,
 ) -> Result<(), RunError> {
     let (shard, shards) = (graph.shard, graph.shards);
     for _ in 0..read.len()? {
         let bytes = read.bytes()?;
-        let has_value = read.take(1)?[0] == 1;
-        let value = read.bytes()?;
+        let value = match read.take(1)?[0] {
+            1 => Some(read.bytes()?),
+            _ => read.bytes().map(|_| None)?,
+        };
         let damaged = || read.damaged("a key of the store is of no known form");
         match StoreKey::of(bytes).ok_or_else(damaged)? {
             StoreKey::Record { stage, group, key } => {
-                if key::shard_of(usize::from(group), shards) != shard {
+                if key::shard_of(usize::from(group), shards) != shard || in_store.contains(bytes) {
                     continue;
                 }
-                let stage = stage_of(graph, stage, read)?;
-                let mut of_key = Read { rest: key, what: read.what.clone() };
-                let batch = of_key.keys(1, stage.key_types.len())?;
-                let slot = resolve(stage, &batch, |_| true)?[0];
-                if let Some(slot) = slot
-                    && come(stage, slot, true)
-                    && has_value
-                {
-                    load_records(stage, &[(slot, value)])?;
+                let of_key = Read { rest: key, what: read.what.clone() };
+                if !is_in_memory(stage_of(graph, stage, read)?, of_key)? {
+                    cold.put_back(bytes, value).await?;
+                    in_store.insert(bytes.to_vec());
                 }
             }
             StoreKey::Timer { group, .. } => {
-                if has_value && key::shard_of(usize::from(group), shards) == shard {
-                    cold.put_timer(bytes).await?;
+                // One too many does no harm, one too few would.
+                if value.is_some() && key::shard_of(usize::from(group), shards) == shard {
+                    cold.put_back(bytes, value).await?;
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Notes keys that have gone to the store.
+fn take_in_store(
+    graph: &mut ShardGraph,
+    read: &mut Read<'_>,
+    in_store: &mut InStore,
+) -> Result<(), RunError> {
+    let id = read.half()?;
+    let stage = stage_of(graph, id, read)?;
+    let width = stage.key_types.len();
+    for _ in 0..read.len()? {
+        let before = read.rest;
+        read.skip_key(width)?;
+        let key = &before[..before.len() - read.rest.len()];
+        let mut of_key = Read { rest: key, what: read.what.clone() };
+        let batch = of_key.keys(1, width)?;
+        let columns: Vec<usize> = (0..width).collect();
+        let mut hashes = Vec::new();
+        KeyTable::hash(&batch, &[0], &columns, &stage.key_types, &mut hashes);
+        in_store.insert(record::record_key(id, key::group(hashes[0]) as u16, key));
     }
     Ok(())
 }

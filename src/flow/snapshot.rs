@@ -9,12 +9,14 @@
 //! part:   1 (a lot) | stage: u16 | keys: u32, for each: as in `record`
 //!           | handles: u32, for each: name | entries: u32, for each: key: u32 | bytes
 //!         2 (from the store's memory) | entries: u32, for each: key | 0 or 1 | bytes
+//!         3 (gone to the store) | stage: u16 | keys: u32, for each: as in `record`
 //! numbers are little-endian, times of 8 bytes; names and bytes have a length of 4 before them
 //! ```
 //!
-//! 1. A delta has every key whose state changed in its epoch, with all that is known of it; a key
-//!    without entries is forgotten. The newest delta that has a key is right about it; a key that
-//!    none has is as the store's tables say.
+//! 1. A delta has every key whose state changed in its epoch: with all that is known of it (a key
+//!    without entries is forgotten), or as gone to the store, in whose memory (part 2) or tables it
+//!    then is. The newest delta that has a key is right about it; a key that none has is as the
+//!    store's tables say.
 //! 2. A *base* is a delta with every key that is in memory, here or in the store's memtables, so
 //!    that those before are not needed. One is made when the deltas since the last have as many
 //!    bytes as it: so a checkpoint costs what changed, and a restore reads twice the state at most.
@@ -62,6 +64,8 @@ pub(super) const DELTA_MAGIC: &[u8; 8] = b"CWDEL001";
 pub(super) const LOT: u8 = 1;
 /// A part of entries that the store had in memory.
 pub(super) const STORE_MEMORY: u8 = 2;
+/// A part of keys that have gone to the store.
+pub(super) const IN_STORE: u8 = 3;
 
 /// The store beneath, as a checkpoint sees it.
 pub trait Beneath {
@@ -71,9 +75,9 @@ pub trait Beneath {
     /// The manifest of these files, if there is a store.
     fn manifest(&self) -> Option<Vec<u8>>;
 
-    /// Calls `each` with every entry that is in memory only, the newest of a key first; without a
-    /// value if the key was deleted.
-    fn in_memory(&self, each: &mut dyn FnMut(&[u8], Option<&[u8]>));
+    /// Calls `each` with every entry that is in memory only and was written after `since`, the
+    /// newest of a key first; without a value if the key was deleted. Gives what to ask for next.
+    fn in_memory(&self, since: u64, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> u64;
 }
 
 /// A delta that the next checkpoint needs.
@@ -89,15 +93,23 @@ struct Delta {
 #[derive(Default)]
 pub struct Deltas {
     chain: Vec<Delta>,
-    /// Lots of keys that changed in this epoch and have left memory since.
+    /// Keys that changed in this epoch and have left memory since.
     left: Vec<u8>,
+    /// Up to where deltas have what is in the store's memory.
+    since: u64,
     slots: Vec<u32>,
 }
 
 impl Deltas {
     /// Takes down keys that changed in this epoch and are about to leave memory.
-    pub fn leave(&mut self, stage: &mut Stage, slots: &[u32]) {
-        put_lot(stage, slots, &mut self.left);
+    pub fn leave(&mut self, stage: &Stage, slots: &[u32]) {
+        if slots.is_empty() {
+            return;
+        }
+        self.left.push(IN_STORE);
+        self.left.extend_from_slice(&stage.id.to_le_bytes());
+        put_len(slots.len(), &mut self.left);
+        slots.iter().for_each(|&slot| put_key(&stage.keys, slot, &mut self.left));
     }
 
     /// Makes the delta of an epoch, given the newest durable one.
@@ -120,9 +132,12 @@ impl Deltas {
         if is_base {
             self.chain.clear();
             self.left.clear();
-            beneath.inspect(|beneath| put_store_memory(*beneath, &mut out));
+            self.since = 0;
         }
         out.append(&mut self.left);
+        if let Some(beneath) = beneath {
+            self.since = put_store_memory(beneath, self.since, &mut out);
+        }
         let mut slots = std::mem::take(&mut self.slots);
         for stage in stages {
             stage.residence.take_changed(is_base, &mut slots);
@@ -217,11 +232,11 @@ fn put_lot(stage: &mut Stage, slots: &[u32], out: &mut Vec<u8>) {
     out[handles_at..handles_at + 4].copy_from_slice(&handles.to_le_bytes());
 }
 
-fn put_store_memory(beneath: &dyn Beneath, out: &mut Vec<u8>) {
+fn put_store_memory(beneath: &dyn Beneath, since: u64, out: &mut Vec<u8>) -> u64 {
     let (at, mut entries) = (out.len(), 0u32);
     out.push(STORE_MEMORY);
     put_len(0, out);
-    beneath.in_memory(&mut |key, value| {
+    let until = beneath.in_memory(since, &mut |key, value| {
         entries += 1;
         put_bytes(key, out);
         out.push(u8::from(value.is_some()));
@@ -229,9 +244,10 @@ fn put_store_memory(beneath: &dyn Beneath, out: &mut Vec<u8>) {
     });
     if entries == 0 {
         out.truncate(at);
-        return;
+    } else {
+        out[at + 1..at + 5].copy_from_slice(&entries.to_le_bytes());
     }
-    out[at + 1..at + 5].copy_from_slice(&entries.to_le_bytes());
+    until
 }
 
 fn put_len(len: usize, out: &mut Vec<u8>) {
