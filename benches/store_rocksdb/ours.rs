@@ -1,6 +1,7 @@
 //! The tree, a bare map, and the disk alone.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use cutwater::store::disk_uring::UringDisk;
 use cutwater::store::entry::NEVER;
 use cutwater::store::error::StoreError;
 use cutwater::store::options::{Options, Profile};
-use cutwater::store::tree::{Tree, Work};
+use cutwater::store::tree::{Fetched, Peek, Tree, Work, hash_of};
 use glommio::timer::sleep;
 use hashbrown::{HashTable, hash_table::Entry};
 use xxhash_rust::xxh3::xxh3_64;
@@ -94,7 +95,7 @@ pub async fn in_memory(host: UringHost, folder: &Path, keys: usize, memory: usiz
     measure(&tree, &host, keys, Law::Uniform, name).await;
 }
 
-async fn measure(tree: &Tree<UringDisk>, host: &UringHost, keys: usize, law: Law, name: &str) {
+async fn measure(tree: &Rc<Tree<UringDisk>>, host: &UringHost, keys: usize, law: Law, name: &str) {
     let mut laws = Keys::new(keys, law);
     pass(tree, host, &mut laws, setting("WARM", 5)).await;
     let (hits, misses) = tree.cache_hits_and_misses();
@@ -108,27 +109,72 @@ async fn measure(tree: &Tree<UringDisk>, host: &UringHost, keys: usize, law: Law
     eprintln!("  runs (level, tables, bytes): {:?}", tree.shape());
 }
 
+/// Keys of a batch, and what tables say of them.
+struct Batch {
+    keys: Vec<[u8; KEY]>,
+    hashes: Vec<u64>,
+    fetched: Fetched,
+}
+
+async fn fetch(tree: Rc<Tree<UringDisk>>, keys: Vec<[u8; KEY]>) -> Batch {
+    let hashes: Vec<u64> = keys.iter().map(|key| hash_of(key)).collect();
+    let asked: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    let fetched = tree.fetch(&asked, &hashes).await.expect("the disk reads");
+    Batch { keys, hashes, fetched }
+}
+
+/// Updates one key of a batch that was fetched.
+async fn update_one(tree: &Tree<UringDisk>, batch: &Batch, i: usize) {
+    let (key, hash) = (&batch.keys[i], batch.hashes[i]);
+    loop {
+        match tree.update_hashed(hash, key, 0, |value| count(key, value)) {
+            Ok(Peek::Found) => return,
+            Ok(Peek::Absent) => panic!("every key was written"),
+            Ok(Peek::Unknown) => break,
+            Err(StoreError::Busy) => tree.changed().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let mut value = Vec::with_capacity(VALUE);
+    let read = |found: &[u8]| value.extend_from_slice(found);
+    match tree.fetched(&batch.fetched, (i, hash, key), 0, read) {
+        Peek::Found => {}
+        Peek::Absent => panic!("every key was written"),
+        Peek::Unknown => {
+            let is_here = tree.get(key, 0, &mut value).await.expect("the disk reads");
+            assert!(is_here, "every key was written");
+        }
+    }
+    count(key, &mut value);
+    put(tree, key, &value).await;
+}
+
 async fn pass(
-    tree: &Tree<UringDisk>,
+    tree: &Rc<Tree<UringDisk>>,
     host: &UringHost,
     laws: &mut Keys,
     seconds: usize,
 ) -> (Watch, u64) {
     let (watch, mut updates) = (Watch::start(), 0);
-    let mut values = vec![[0u8; VALUE]; BATCH];
+    let mut ahead = VecDeque::new();
     while watch.seconds() < seconds as f64 {
-        let keys: Vec<[u8; KEY]> = (0..BATCH).map(|_| bytes_of(laws.next())).collect();
-        let asked: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
-        let each = |i: usize, value: Option<&[u8]>| {
-            values[i].copy_from_slice(value.expect("every key was written"));
-        };
-        tree.get_many(&asked, 0, each).await.expect("the disk reads");
-        for (key, value) in keys.iter().zip(&mut values) {
-            count(key, value);
-            put(tree, key, value).await;
+        while ahead.len() <= setting("AHEAD", 2) {
+            let keys = (0..BATCH).map(|_| bytes_of(laws.next())).collect();
+            ahead.push_back(glommio::spawn_local(fetch(tree.clone(), keys)));
+        }
+        let Some(task) = ahead.pop_front() else { break };
+        let batch = task.await;
+        for i in 0..BATCH {
+            if i % 32 == 0 {
+                tree.prefetch(&batch.hashes[i..i + 32]);
+            }
+            update_one(tree, &batch, i).await;
         }
         updates += BATCH as u64;
         host.yield_now().await;
+    }
+    for task in ahead {
+        task.await;
     }
     (watch, updates)
 }
