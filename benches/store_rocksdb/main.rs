@@ -58,10 +58,7 @@ fn root() -> PathBuf {
 
 /// Runs an executor for one future, on the first processor.
 #[expect(clippy::disallowed_methods, reason = "a bench has a clock")]
-fn on_shard<F: Future<Output = ()>>(main: impl Fn(UringHost) -> F + Send + Sync + Clone + 'static)
-where
-    F: 'static,
-{
+fn on_shard<F: Future<Output = ()> + 'static>(main: impl Fn(UringHost) -> F + Sync) {
     let (placement, _) = Placement::choose(&Cores::Count(1)).expect("there is a processor");
     let failed = |error| panic!("{error}");
     run(&placement, Instant::now(), vec![()], failed, move |_, host, ()| main(host));
