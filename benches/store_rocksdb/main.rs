@@ -81,9 +81,9 @@ fn case(name: &'static str) {
     match name {
         "disk" => {
             let mib = setting("DISK_MIB", 2048);
-            on_shard(move |host| {
+            on_shard(move |_| {
                 let scratch = scratch.clone();
-                async move { ours::disk(host, &scratch, mib, 128, name).await }
+                async move { ours::disk(&scratch, mib, 128, name).await }
             });
         }
         "rocks fill" => rocks::fill(&rocks, keys, memory),
