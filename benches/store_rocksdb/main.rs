@@ -58,10 +58,7 @@ fn root() -> PathBuf {
 
 /// Runs an executor for one future, on the first processor.
 #[expect(clippy::disallowed_methods, reason = "a bench has a clock")]
-fn on_shard<F: Future<Output = ()>>(main: impl Fn(UringHost) -> F + Send + Sync + Clone + 'static)
-where
-    F: 'static,
-{
+fn on_shard<F: Future<Output = ()> + 'static>(main: impl Fn(UringHost) -> F + Sync) {
     let (placement, _) = Placement::choose(&Cores::Count(1)).expect("there is a processor");
     let failed = |error| panic!("{error}");
     run(&placement, Instant::now(), vec![()], failed, move |_, host, ()| main(host));
@@ -84,9 +81,9 @@ fn case(name: &'static str) {
     match name {
         "disk" => {
             let mib = setting("DISK_MIB", 2048);
-            on_shard(move |host| {
+            on_shard(move |_| {
                 let scratch = scratch.clone();
-                async move { ours::disk(host, &scratch, mib, 128, name).await }
+                async move { ours::disk(&scratch, mib, 128, name).await }
             });
         }
         "rocks fill" => rocks::fill(&rocks, keys, memory),

@@ -1,9 +1,11 @@
 //! The tree, a bare map, and the disk alone.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
+use std::task::{Poll, Waker};
 
 use cutwater::flow::host::Host;
 use cutwater::flow::host_uring::UringHost;
@@ -13,9 +15,9 @@ use cutwater::store::disk::{Disk, File, PAGE};
 use cutwater::store::disk_uring::UringDisk;
 use cutwater::store::entry::NEVER;
 use cutwater::store::error::StoreError;
+use cutwater::store::flight::fly;
 use cutwater::store::options::{Options, Profile};
-use cutwater::store::tree::{Tree, Work};
-use glommio::timer::sleep;
+use cutwater::store::tree::{Fetched, Peek, Tree, Work, hash_of};
 use hashbrown::{HashTable, hash_table::Entry};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -94,7 +96,7 @@ pub async fn in_memory(host: UringHost, folder: &Path, keys: usize, memory: usiz
     measure(&tree, &host, keys, Law::Uniform, name).await;
 }
 
-async fn measure(tree: &Tree<UringDisk>, host: &UringHost, keys: usize, law: Law, name: &str) {
+async fn measure(tree: &Rc<Tree<UringDisk>>, host: &UringHost, keys: usize, law: Law, name: &str) {
     let mut laws = Keys::new(keys, law);
     pass(tree, host, &mut laws, setting("WARM", 5)).await;
     let (hits, misses) = tree.cache_hits_and_misses();
@@ -108,27 +110,103 @@ async fn measure(tree: &Tree<UringDisk>, host: &UringHost, keys: usize, law: Law
     eprintln!("  runs (level, tables, bytes): {:?}", tree.shape());
 }
 
+/// Keys of a batch, and what tables say of them.
+struct Batch {
+    keys: Vec<[u8; KEY]>,
+    hashes: Vec<u64>,
+    fetched: Fetched,
+}
+
+/// Where a task leaves its batch for who waits for it.
+#[derive(Default)]
+struct Desk {
+    batch: RefCell<Option<Batch>>,
+    waiting: Cell<Option<Waker>>,
+}
+
+impl Desk {
+    /// Begins to fetch these keys.
+    fn order(tree: &Rc<Tree<UringDisk>>, host: &UringHost, keys: Vec<[u8; KEY]>) -> Rc<Desk> {
+        let desk = Rc::new(Desk::default());
+        let (there, tree) = (desk.clone(), tree.clone());
+        host.spawn(async move {
+            *there.batch.borrow_mut() = Some(fetch(tree, keys).await);
+            there.waiting.take().into_iter().for_each(Waker::wake);
+        });
+        desk
+    }
+
+    async fn take(&self) -> Batch {
+        poll_fn(|context| match self.batch.take() {
+            Some(batch) => Poll::Ready(batch),
+            None => {
+                self.waiting.set(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+async fn fetch(tree: Rc<Tree<UringDisk>>, keys: Vec<[u8; KEY]>) -> Batch {
+    let hashes: Vec<u64> = keys.iter().map(|key| hash_of(key)).collect();
+    let asked: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    let fetched = tree.fetch(&asked, &hashes).await.expect("the disk reads");
+    Batch { keys, hashes, fetched }
+}
+
+/// Updates one key of a batch that was fetched.
+async fn update_one(tree: &Tree<UringDisk>, batch: &Batch, i: usize) {
+    let (key, hash) = (&batch.keys[i], batch.hashes[i]);
+    loop {
+        match tree.update_hashed(hash, key, 0, |value| count(key, value)) {
+            Ok(Peek::Found) => return,
+            Ok(Peek::Absent) => panic!("every key was written"),
+            Ok(Peek::Unknown) => break,
+            Err(StoreError::Busy) => tree.changed().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let mut value = Vec::with_capacity(VALUE);
+    let read = |found: &[u8]| value.extend_from_slice(found);
+    match tree.fetched(&batch.fetched, (i, hash, key), 0, read) {
+        Peek::Found => {}
+        Peek::Absent => panic!("every key was written"),
+        Peek::Unknown => {
+            let is_here = tree.get(key, 0, &mut value).await.expect("the disk reads");
+            assert!(is_here, "every key was written");
+        }
+    }
+    count(key, &mut value);
+    put(tree, key, &value).await;
+}
+
 async fn pass(
-    tree: &Tree<UringDisk>,
+    tree: &Rc<Tree<UringDisk>>,
     host: &UringHost,
     laws: &mut Keys,
     seconds: usize,
 ) -> (Watch, u64) {
     let (watch, mut updates) = (Watch::start(), 0);
-    let mut values = vec![[0u8; VALUE]; BATCH];
+    let mut ahead = VecDeque::new();
     while watch.seconds() < seconds as f64 {
-        let keys: Vec<[u8; KEY]> = (0..BATCH).map(|_| bytes_of(laws.next())).collect();
-        let asked: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
-        let each = |i: usize, value: Option<&[u8]>| {
-            values[i].copy_from_slice(value.expect("every key was written"));
-        };
-        tree.get_many(&asked, 0, each).await.expect("the disk reads");
-        for (key, value) in keys.iter().zip(&mut values) {
-            count(key, value);
-            put(tree, key, value).await;
+        while ahead.len() <= setting("AHEAD", 2) {
+            let keys = (0..BATCH).map(|_| bytes_of(laws.next())).collect();
+            ahead.push_back(Desk::order(tree, host, keys));
+        }
+        let Some(desk) = ahead.pop_front() else { break };
+        let batch = desk.take().await;
+        for i in 0..BATCH {
+            if i % 32 == 0 {
+                tree.prefetch(&batch.hashes[i..i + 32]);
+            }
+            update_one(tree, &batch, i).await;
         }
         updates += BATCH as u64;
         host.yield_now().await;
+    }
+    for desk in ahead {
+        desk.take().await;
     }
     (watch, updates)
 }
@@ -162,7 +240,7 @@ pub fn map(keys: usize, name: &str) {
 }
 
 /// Random reads of 4 KiB from one file, so many at a time.
-pub async fn disk(host: UringHost, folder: &Path, mib: usize, depth: usize, name: &str) {
+pub async fn disk(folder: &Path, mib: usize, depth: usize, name: &str) {
     let disk = UringDisk::open(folder).await.expect("the folder takes direct I/O");
     let file = disk.create("random").await.expect("the disk makes a file");
     let mut chance = Chance::new(3);
@@ -172,30 +250,19 @@ pub async fn disk(host: UringHost, folder: &Path, mib: usize, depth: usize, name
         file.write_at((part * PART) as u64, buffer).await.expect("the disk writes");
     }
     file.sync().await.expect("the disk writes");
-    let (file, pages) = (Rc::new(file), (mib << 20) / PAGE);
-    let (reads, is_over) = (Rc::new(Cell::new(0u64)), Rc::new(Cell::new(false)));
-    let ended = Rc::new(RefCell::new(0));
-    for task in 0..depth {
-        let (file, reads, is_over) = (file.clone(), reads.clone(), is_over.clone());
-        let ended = ended.clone();
-        host.spawn(async move {
-            let mut chance = Chance::new(task as u64);
-            while !is_over.get() {
-                let at = (chance.below(pages) * PAGE) as u64;
-                file.read_at(at, PAGE).await.expect("the disk reads");
-                reads.set(reads.get() + 1);
-            }
-            *ended.borrow_mut() += 1;
-        });
-    }
-    sleep(Duration::from_secs(1)).await;
-    let (watch, before) = (Watch::start(), reads.get());
-    sleep(Duration::from_secs(setting("SECONDS", 20) as u64)).await;
-    watch.report(name, reads.get() - before);
-    is_over.set(true);
-    while *ended.borrow() < depth {
-        sleep(Duration::from_millis(1)).await;
-    }
-    drop(file);
+    let (file, pages, seconds) = (&file, (mib << 20) / PAGE, setting("SECONDS", 20) as f64);
+    let watch = &Watch::start();
+    let readers = (0..depth).map(|reader| async move {
+        let (mut chance, mut reads) = (Chance::new(reader as u64), 0);
+        while watch.seconds() < seconds {
+            let at = (chance.below(pages) * PAGE) as u64;
+            file.read_at(at, PAGE).await.expect("the disk reads");
+            reads += 1;
+        }
+        reads
+    });
+    let mut all = 0u64;
+    fly(readers, depth, |reads: u64| all += reads).await;
+    watch.report(name, all);
     disk.remove("random").await.expect("the disk removes a file");
 }

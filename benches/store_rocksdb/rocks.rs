@@ -46,6 +46,7 @@ fn unlogged() -> WriteOptions {
 }
 
 /// Waits until compactions have come to an end.
+#[expect(clippy::disallowed_methods, reason = "RocksDB's threads work beside, and say nothing")]
 fn settle(db: &DB) {
     let pending = |name: &str| db.property_int_value(name).ok().flatten().unwrap_or(0);
     while pending("rocksdb.compaction-pending")

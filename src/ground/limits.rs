@@ -104,6 +104,8 @@ pub const STORE_TABLE_BYTES: u64 = 32 << 20;
 pub const STORE_FROZEN_MAX: usize = 64;
 /// Most memtables that are kept for reading after they were flushed.
 pub const STORE_KEPT_MAX: usize = 8;
+/// Keys whose lines the processor is asked for together.
+pub const STORE_PREFETCHED: usize = 32;
 /// Most reads of one call that are under way at a time.
 pub const STORE_READS_IN_FLIGHT: usize = 128;
 /// Most writes of a table that are under way at a time.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::memory::{Peek, hash_of};
 use super::{Tree, Version};
-use crate::ground::limits::STORE_READS_IN_FLIGHT;
+use crate::ground::limits::{STORE_PREFETCHED, STORE_READS_IN_FLIGHT};
 use crate::store::disk::Disk;
 use crate::store::error::StoreError;
 use crate::store::flight::fly;
@@ -82,9 +82,14 @@ impl<D: Disk> Tree<D> {
     pub async fn fetch(&self, keys: &[&[u8]], hashes: &[u64]) -> Result<Fetched, StoreError> {
         assert_eq!(keys.len(), hashes.len(), "a hash for each key");
         let (mut cold, number) = (Vec::new(), self.memory.borrow().number());
-        for (i, (key, &hash)) in keys.iter().zip(hashes).enumerate() {
-            if self.memory.borrow().read(hash, key, |_| ()).is_none() {
-                cold.push((i, hash));
+        for (group, hashes) in hashes.chunks(STORE_PREFETCHED).enumerate() {
+            self.prefetch(hashes);
+            let memory = self.memory.borrow();
+            for (i, &hash) in hashes.iter().enumerate() {
+                let i = group * STORE_PREFETCHED + i;
+                if memory.read(hash, keys[i], |_| ()).is_none() {
+                    cold.push((i, hash));
+                }
             }
         }
         let mut answers = Vec::new();

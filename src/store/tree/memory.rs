@@ -1,7 +1,7 @@
 //! What of a tree is in memory: writing, and reading without asking the disk.
 //!
-//! Memtables go one way: *active* (written to), *frozen* (to be flushed), *kept* (in tables too, and
-//! read as long as nobody needs their memory: what was written lately is read soon), gone.
+//! Memtables go one way: *active* (written to), *frozen* (to be flushed), *kept* (in tables too,
+//! and read as long as nobody needs their memory: what was written lately is read soon), gone.
 //!
 //! 1. Memtables are numbered as they are made and go in that order.
 //! 2. A kept memtable is changed only if nobody else holds it.
