@@ -1,5 +1,5 @@
-//! Which slots are in memory, and how they stand to what was written of them: by the checkpoint, and
-//! by the store beneath.
+//! Which slots are in memory, and how they stand to what was written of them: by the checkpoint,
+//! and by the store beneath.
 //!
 //! 1. A slot with a key has [`LIVE`]; one without has no mark at all.
 //! 2. [`DIRTY`]: it changed since a checkpoint last took it. [`STALE`]: it changed since the store

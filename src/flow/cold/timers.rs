@@ -1,8 +1,8 @@
 //! The timers of one stage: those that come next are in memory too, so that meeting one is no scan
 //! of the store.
 //!
-//! 1. `near` has every timer of the store with a due time before `rest`, and no other that is not in
-//!    the store.
+//! 1. `near` has every timer of the store with a due time before `rest`, and none that is not in the
+//!    store.
 
 use std::collections::BTreeSet;
 
@@ -60,7 +60,7 @@ impl Timers {
         (self.rest != END && self.rest <= due).then_some(self.rest)
     }
 
-    /// Takes in timers that a scan from [`Timers::unknown_from`] gave, and the due time behind them.
+    /// Takes in timers that a scan from [`Timers::unknown_from`] gave, and the due time behind.
     pub fn extend(&mut self, timers: Vec<Vec<u8>>, rest: Time) {
         self.near.extend(timers);
         self.rest = rest;
