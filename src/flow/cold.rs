@@ -14,7 +14,8 @@
 //! 3. A key's rows are processed in the order in which they came: inboxes are worked off from the
 //!    front, and what comes out goes to the end of the next.
 //! 4. A key for which something is due is in memory before the watermark gets there.
-//! 5. Keys that rows under way name are held, and do not leave.
+//! 5. Keys that rows under way name are held, and do not leave; nor do keys for which something is due
+//!    before these rows' watermark: whether keys were due was asked when they were begun.
 
 mod adopt;
 mod due;
@@ -161,7 +162,7 @@ impl<H: Host> Cold<H> {
             return Ok(());
         }
         let _turn = self.turn.take().await;
-        self.make_room(graph).await?;
+        self.make_room(graph, None).await?;
         let mut ready: Option<Begun> = None;
         loop {
             match self.begin(graph)? {
@@ -179,8 +180,9 @@ impl<H: Host> Cold<H> {
                 Some(Next::Item(mut next)) => {
                     self.fetch_beside(graph, &mut next.wanted, ready.take()).await?;
                     self.load(graph, &mut next)?;
+                    let under_way = Some((next.at, next.item.last_mark()));
                     ready = Some(next);
-                    self.make_room(graph).await?;
+                    self.make_room(graph, under_way).await?;
                 }
             }
         }

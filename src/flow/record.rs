@@ -4,7 +4,8 @@
 //! key of a record  = 0 | key group: u16 | stage: u16 | key                       big-endian
 //! key of a timer   = 1 | stage: u16 | due: i64, sign bit turned | key group: u16 | key
 //! key              = for each column: 0 (NULL) | 1, slot: u64 | 2, length: u32, bytes
-//! record           = for each handle that knows the key: name: u32 (of its XXH3) | length: u32 | bytes
+//! record           = for each handle that knows the key:
+//!                      name: u32 (of its XXH3) | length: u32 | bytes
 //! ```
 //!
 //! 1. What cannot be told from the key's values alone is in no key: the same on every shard.

@@ -61,7 +61,9 @@ impl UringDisk {
     /// # Errors
     /// [`DiskError`], also if direct reads do not work there.
     pub async fn open(root: &Path) -> Result<UringDisk, DiskError> {
-        let disk = UringDisk { root: root.to_path_buf() };
+        // A folder of a relative path cannot be opened: the runtime names no folder to start from.
+        let absolute = std::path::absolute(root).map_err(|e| failed(Request::Open, "", 0, e))?;
+        let disk = UringDisk { root: absolute };
         disk.make_dir("").await?;
         let path = disk.path(PROBE);
         blocking(Request::Create, PROBE, move || make_probe(&path)).await?;

@@ -14,7 +14,7 @@ use crate::flow::record::{StoreKey, record_key, timer_key, timers_from};
 use crate::flow::restore::{Read, resolve};
 use crate::ground::key;
 use crate::ground::limits::{COLD_DUE_KEYS, COLD_NEAR_TIMERS};
-use crate::ground::time::{END, Time};
+use crate::ground::time::{END, NEVER as NO_MARK, Time};
 use crate::store::error::StoreError;
 use crate::store::tree::Tree;
 
@@ -58,7 +58,7 @@ impl<H: Host> Cold<H> {
                 let slots: Vec<u32> = came.iter().filter(is_known).map(|w| w.slot).collect();
                 graph.stage_catch_up(at, &slots, due)?;
                 let all: Vec<u32> = came.iter().map(|wanted| wanted.slot).collect();
-                take_out(&mut graph, at, &all, due, &tree)
+                take_out(&mut graph, at, &all, (due, NO_MARK), &tree)
             };
             for timer in &timers {
                 self.write(&tree, |tree| tree.delete(timer)).await?;

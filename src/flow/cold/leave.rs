@@ -14,7 +14,7 @@ use crate::flow::record::{self, put_key, put_part, record_key, timer_key};
 use crate::flow::stage::Stage;
 use crate::ground::key;
 use crate::ground::limits::{COLD_LOT_KEYS, STORE_KEY_BYTES_MAX};
-use crate::ground::time::{END, Time};
+use crate::ground::time::{END, NEVER as NO_MARK, Time};
 use crate::state::residence::{DIRTY, STALE, STORED};
 use crate::store::disk::Disk;
 use crate::store::entry::NEVER;
@@ -35,8 +35,13 @@ enum Change {
 }
 
 impl<H: Host> Cold<H> {
-    /// Takes keys to the store until memory has room again.
-    pub(super) async fn make_room(&self, graph: &RefCell<ShardGraph>) -> Result<(), RunError> {
+    /// Takes keys to the store until memory has room again; `under_way` is the stage of rows that
+    /// were begun, and the watermark at their end.
+    pub(super) async fn make_room(
+        &self,
+        graph: &RefCell<ShardGraph>,
+        under_way: Option<(usize, Time)>,
+    ) -> Result<(), RunError> {
         let Some(settings) = &self.settings else { return Ok(()) };
         loop {
             let is_over = {
@@ -47,7 +52,7 @@ impl<H: Host> Cold<H> {
                 return Ok(());
             }
             let tree = self.open(settings).await?;
-            let leaving = self.leave(&mut graph.borrow_mut(), &tree);
+            let leaving = self.leave(&mut graph.borrow_mut(), &tree, under_way);
             if leaving.is_empty() {
                 // All that is left is held or waits for its watermark.
                 return Ok(());
@@ -81,7 +86,12 @@ impl<H: Host> Cold<H> {
     }
 
     /// Takes the keys that were not touched for longest out of the largest stage's memory.
-    fn leave(&self, graph: &mut ShardGraph, tree: &Tree<H::Disk>) -> Vec<Leaving> {
+    fn leave(
+        &self,
+        graph: &mut ShardGraph,
+        tree: &Tree<H::Disk>,
+        under_way: Option<(usize, Time)>,
+    ) -> Vec<Leaving> {
         graph.is_cold = true;
         graph.stages.iter_mut().for_each(|stage| stage.keys.note_fresh());
         let largest = (0..graph.stages.len()).max_by_key(|&at| graph.stages[at].memory_bytes());
@@ -90,7 +100,8 @@ impl<H: Host> Cold<H> {
         let (count, pinned) = ((stage.keys.live() / 8).max(COLD_LOT_KEYS), stage.pinned());
         let (mut slots, reached) = (Vec::new(), stage.reached());
         stage.residence.victims(count, &pinned, &mut slots);
-        take_out(graph, at, &slots, reached, tree)
+        let until = under_way.filter(|(of, _)| *of == at).map_or(NO_MARK, |(_, mark)| mark);
+        take_out(graph, at, &slots, (reached, until), tree)
     }
 
     /// Writes to the tree, waiting for room in its memory.
@@ -111,12 +122,13 @@ impl<H: Host> Cold<H> {
 }
 
 /// Takes slots out of a stage's memory, whose watermark is at `reached`, and says what is to be
-/// written. Those whose records are too long stay.
+/// written. Those stay whose records are too long, and those for which something is due up to
+/// `until`.
 pub(super) fn take_out<D: Disk>(
     graph: &mut ShardGraph,
     at: usize,
     slots: &[u32],
-    reached: Time,
+    (reached, until): (Time, Time),
     tree: &Tree<D>,
 ) -> Vec<Leaving> {
     let ShardGraph { stages, deltas, keeps_deltas, .. } = graph;
@@ -140,6 +152,9 @@ pub(super) fn take_out<D: Disk>(
             (stage.residence.has(slot, STALE), stage.residence.has(slot, STORED));
         let group = key::group(stage.keys.hash_of(slot)) as u16;
         let due = stage.due(slot, reached);
+        if due <= until {
+            continue;
+        }
         let timer = (due != END).then(|| (timer_key(stage.id, due, group, &key), stage.id));
         let is_over = record.is_empty() || due == END && !stage.lasts(slot, reached);
         let change = match is_over {

@@ -1,7 +1,7 @@
 //! The timers of one stage: those that come next are in memory too, so that meeting one is no scan
 //! of the store.
 //!
-//! 1. `near` has every timer of the store with a due time before `rest`, and none that is not in the
+//! 1. `near` has every timer of the store that is due before `rest`, and none that is not in the
 //!    store.
 
 use std::collections::BTreeSet;
