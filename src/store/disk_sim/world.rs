@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
+use std::task::Waker;
 
 use super::{Counts, Crashed, Faults};
 use crate::store::chance::Chance;
@@ -96,6 +97,8 @@ pub(super) struct World {
     pub(super) folders: BTreeSet<String>,
     pub(super) asked: Vec<Asked>,
     pub(super) answers: BTreeMap<u64, Result<Answer, DiskError>>,
+    /// Who waits for an answer.
+    pub(super) waiting: BTreeMap<u64, Waker>,
     pub(super) tickets: u64,
 }
 
@@ -144,7 +147,8 @@ impl World {
         self.tickets
     }
 
-    pub(super) fn complete_one(&mut self) -> Result<(), Crashed> {
+    /// Completes a request; gives back whom that wakes.
+    pub(super) fn complete_one(&mut self) -> Result<Option<Waker>, Crashed> {
         assert!(!self.asked.is_empty(), "a future waits for nothing: it would wait for ever");
         if self.faults.crash_at == Some(self.counts.completions) {
             return Err(Crashed);
@@ -152,19 +156,27 @@ impl World {
         self.counts.completions += 1;
         let chosen = self.chance.below(self.asked.len());
         let asked = self.asked.swap_remove(chosen);
-        let (request, at) = asked.operation.shown();
-        let answer = self.perform(&asked.name, asked.operation);
-        let answer = answer.map_err(|failure| DiskError {
-            failure,
-            request,
-            name: asked.name,
-            at: at as u64,
-        });
+        let answer = self.answer(asked.name, asked.operation);
         self.answers.insert(asked.ticket, answer);
-        Ok(())
+        Ok(self.waiting.remove(&asked.ticket))
     }
 
-    fn perform(&mut self, name: &str, operation: Operation) -> Result<Answer, DiskFailure> {
+    /// Does what was asked and says what came of it.
+    pub(super) fn answer(
+        &mut self,
+        name: String,
+        operation: Operation,
+    ) -> Result<Answer, DiskError> {
+        let (request, at) = operation.shown();
+        let answer = self.perform(&name, operation);
+        answer.map_err(|failure| DiskError { failure, request, name, at: at as u64 })
+    }
+
+    pub(super) fn perform(
+        &mut self,
+        name: &str,
+        operation: Operation,
+    ) -> Result<Answer, DiskFailure> {
         match operation {
             Operation::Length { content } => {
                 Ok(Answer::Length(self.healthy(content)?.current.len() as u64))
