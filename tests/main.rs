@@ -10,6 +10,7 @@ mod crash;
 mod csv_header;
 mod fraud;
 mod partition_by;
+mod sim;
 mod socket;
 mod tidy;
 mod windows;
