@@ -3,11 +3,11 @@
 //! a step of its choosing.
 //!
 //! A *thread* here is what would be one of the real engine: a shard, a reader, the coordinator. A
-//! call that blocks its thread ([`blocking`]) gives the other threads some turns first, from within:
-//! so they overtake one another as real ones do, and the order is still the seed's.
+//! call that blocks its thread ([`blocking`]) gives the other threads some turns first, from
+//! within: so they overtake one another as real ones do, and the order is still the seed's.
 //!
-//! 1. A step is a poll, a request that comes back, or a blocking call. Before each the power may go;
-//!    from then on nothing is polled and nothing reaches the disk.
+//! 1. A step is a poll, a request that comes back, or a blocking call. Before each the power may
+//!    go; from then on nothing is polled and nothing reaches the disk.
 //! 2. While a thread is blocked none of its tasks is polled.
 //! 3. The clock moves with the steps alone, so a seed gives the same run every time.
 //! 4. A run in which nobody can go on, or that takes too long, is a failure of the test.

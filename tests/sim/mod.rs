@@ -1,6 +1,6 @@
 //! The whole engine on a simulated machine, for thousands of seeds: crashed at any step, restarted
-//! with other numbers of shards, on disks that fail; what it commits must be what one calm run does,
-//! once each. docs/simulation.md says how it works and how a seed is run again.
+//! with other numbers of shards, on disks that fail; what it commits must be what one calm run
+//! does, once each. docs/simulation.md says how it works and how a seed is run again.
 
 mod connect;
 mod files;

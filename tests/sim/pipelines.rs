@@ -1,5 +1,6 @@
 //! The pipelines that are simulated, their input, and what they must put out: for the aggregate and
-//! the window by a plain computation over all rows, for the others by one run that nothing disturbs.
+//! the window by a plain computation over all rows, for the others by one run that nothing
+//! disturbs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

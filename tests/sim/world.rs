@@ -1,5 +1,6 @@
 //! A world for a seed: which pipeline, how many shards, what memory, what goes wrong; runs that are
-//! cut off again and again on one disk, then one that nothing disturbs, and what must be there then.
+//! cut off again and again on one disk, then one that nothing disturbs, and what must be there
+//! then.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,8 +28,9 @@ thread_local! {
 
 /// Whether two faults of `flow/cold.rs` that these worlds found are mended: a key may leave memory
 /// while an item under way brings the watermark for which something is due for it (its window is
-/// then lost), and a disk that is full once leaves the tree without anybody who works at it (the run
-/// then hangs). Until then windows keep their keys in memory, and no disk is full where keys leave.
+/// then lost), and a disk that is full once leaves the tree without anybody who works at it (the
+/// run then hangs). Until then windows keep their keys in memory, and no disk is full where keys
+/// leave.
 const IS_COLD_MENDED: bool = false;
 
 /// Whether keys of such a pipeline may leave memory.
