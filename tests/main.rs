@@ -13,6 +13,7 @@ mod fraud;
 mod partition_by;
 mod remote;
 mod s3;
+mod sim;
 mod socket;
 mod tidy;
 mod windows;

@@ -2,8 +2,11 @@
 //!
 //! 1. A task that has forwarded its barrier takes no input before all tasks of the shard are at
 //!    theirs: what sinks were given then belongs to one epoch, and the graph is still.
-//! 2. A task that ends is no longer waited for.
+//! 2. A task that ends well is no longer waited for. One that fails leaves the graph in the middle of
+//!    its work: no image is made any more, and who waits is told to end.
 //! 3. Nobody holds a borrow of the graph while waiting.
+//! 4. A barrier of a newer epoch says that older ones were given up: who waits at theirs goes on to
+//!    the newer one, and who comes to theirs passes.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,6 +15,7 @@ use std::task::{Poll, Waker};
 
 use super::RunError;
 use super::epochs::Epochs;
+use super::exchange::Ended;
 use super::graph::ShardGraph;
 use super::snapshot::{self, Beneath};
 
@@ -27,6 +31,8 @@ pub struct Alignment {
     beneath: Option<Rc<dyn Beneath>>,
     /// Why the image could not be made: told to the task that asks first.
     failed: RefCell<Option<RunError>>,
+    /// A task has failed.
+    is_broken: Cell<bool>,
 }
 
 impl Alignment {
@@ -46,6 +52,7 @@ impl Alignment {
             epoch: Cell::new(0),
             waiting: RefCell::default(),
             failed: RefCell::default(),
+            is_broken: Cell::new(false),
         })
     }
 
@@ -57,36 +64,56 @@ impl Alignment {
     /// A task is at the barrier that ends `epoch`: it goes on when [`Alignment::passed`] says so.
     /// The last one makes the image.
     pub fn arrive(&self, epoch: u64) {
-        self.epoch.set(epoch);
+        if epoch < self.epoch.get() {
+            return;
+        }
+        if epoch > self.epoch.replace(epoch) {
+            self.arrived.set(0);
+            self.wake();
+        }
         self.arrived.set(self.arrived.get() + 1);
         self.go_on_if_all_are_there();
     }
 
     /// Whether all tasks were at the barrier, and the image is made; else `waker` is woken then.
     /// One of the tasks is told a sink's error.
-    pub fn passed(&self, epoch: u64, waker: &Waker) -> Poll<Result<(), RunError>> {
+    pub fn passed(&self, epoch: u64, waker: &Waker) -> Poll<Result<(), Ended>> {
+        if self.is_broken.get() {
+            return Poll::Ready(Err(Ended::Aborted));
+        }
         if self.epoch.get() == epoch && self.arrived.get() > 0 {
             self.waiting.borrow_mut().push(waker.clone());
             return Poll::Pending;
         }
-        Poll::Ready(self.failed.borrow_mut().take().map_or(Ok(()), Err))
+        Poll::Ready(self.failed.borrow_mut().take().map_or(Ok(()), |error| Err(error.into())))
     }
 
-    /// A task has ended.
+    /// A task has ended well.
     pub fn leave(&self) {
         self.tasks.set(self.tasks.get() - 1);
         self.go_on_if_all_are_there();
     }
 
+    /// A task has failed (invariant 2).
+    pub fn break_off(&self) {
+        self.is_broken.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+
     fn go_on_if_all_are_there(&self) {
-        if self.arrived.get() == 0 || self.arrived.get() < self.tasks.get() {
+        let arrived = self.arrived.get();
+        if self.is_broken.get() || arrived == 0 || arrived < self.tasks.get() {
             return;
         }
         if let Err(error) = self.end_epoch(self.epoch.get()) {
             self.failed.borrow_mut().get_or_insert(error);
         }
         self.arrived.set(0);
-        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        self.wake();
     }
 
     /// Prepares the sinks' parts of an epoch and gives the shard's image to the coordinator.

@@ -13,6 +13,10 @@
 //! before all of its inputs are at the barrier, and none of a shard's tasks goes on before all are
 //! there. So a shard stands still only while its image is made; files are written meanwhile.
 //!
+//! What is decided ([`Epochs::begin`], [`Epochs::take`], [`Epochs::give_up`], [`Epochs::done`]) is
+//! apart from who waits: [`Epochs::coordinate`] drives it on a thread with a clock, a simulation
+//! step by step.
+//!
 //! 1. Epoch n + 1 is not begun before n is durable, has failed or has been given up.
 //! 2. An epoch is durable once [`Store::write`] has returned; before that no part of it is seen.
 //! 3. What a failed epoch held belongs to the next one: sinks commit all parts up to the durable
@@ -97,6 +101,39 @@ pub struct Made {
     pub p99_ms: f64,
     /// Of the last one.
     pub bytes: Bytes,
+}
+
+/// How far an epoch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A shard has not given its share yet.
+    Open,
+    /// All have.
+    Complete,
+    /// A shard has ended: no further epoch begins, and this one comes to nothing.
+    Over,
+}
+
+/// Counts failures in a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    tolerable: usize,
+    failures: usize,
+}
+
+impl Patience {
+    /// Bears a failure if it may be borne.
+    ///
+    /// # Errors
+    /// That failure, if too many came one after the other.
+    pub fn bear(&mut self, written: Result<(), PortError>) -> Result<(), PortError> {
+        match written {
+            Ok(()) => self.failures = 0,
+            Err(error) if self.failures >= self.tolerable => return Err(error),
+            Err(_) => self.failures += 1,
+        }
+        Ok(())
+    }
 }
 
 struct Under {
@@ -189,6 +226,11 @@ impl Epochs {
         }
     }
 
+    /// Whether rows are read: epochs may begin.
+    pub fn has_started(&self) -> bool {
+        self.lock().started
+    }
+
     /// Notes where a source is at the barrier that ends an epoch.
     pub fn note_barrier(&self, source: usize, epoch: u64, position: Option<u64>) {
         self.lock().barriers[source] = (epoch, position);
@@ -214,8 +256,7 @@ impl Epochs {
         let mut under = self.lock();
         if !under.over {
             under.over = true;
-            under.epoch += 1;
-            under.shares.iter_mut().for_each(|share| *share = None);
+            under.next();
         }
         let epoch = under.epoch;
         drop(under);
@@ -231,13 +272,66 @@ impl Epochs {
         self.changed.notify_all();
     }
 
+    /// Begins the next epoch and gives its number; none if a shard has ended.
+    pub fn begin(&self) -> Option<u64> {
+        let mut under = self.lock();
+        if under.over {
+            return None;
+        }
+        under.next();
+        self.wanted.store(under.epoch, Ordering::Release);
+        Some(under.epoch)
+    }
+
+    /// How far the epoch is that was begun last.
+    pub fn progress(&self) -> Progress {
+        self.lock().progress()
+    }
+
+    /// Takes what the shards gave to the epoch that was begun last, once all have; none before, or
+    /// if the run is over, whose last epoch is for [`Epochs::finish`].
+    pub fn take(&self) -> Option<(Checkpoint, Vec<Share>)> {
+        let mut under = self.lock();
+        (under.progress() == Progress::Complete).then(|| self.take_of(&mut under))
+    }
+
+    /// Gives up the epoch that was begun last: it took too long. What comes for it is dropped as
+    /// soon as the next one begins.
+    pub fn give_up(&self) -> PortError {
+        let mut under = self.lock();
+        under.failed += 1;
+        let (epoch, ms) = (under.epoch, self.rhythm.timeout_ms);
+        PortError::Data(format!(
+            "checkpoint {epoch} was not done after {ms} ms; see `checkpoint.timeout`"
+        ))
+    }
+
+    /// Notes what became of writing an epoch's checkpoint, which took so long.
+    ///
+    /// # Errors
+    /// That of writing it.
+    pub fn done(
+        &self,
+        epoch: u64,
+        written: Result<Bytes, PortError>,
+        took: Duration,
+    ) -> Result<(), PortError> {
+        let mut under = self.lock();
+        let bytes = written.inspect_err(|_| under.failed += 1)?;
+        self.durable.store(epoch, Ordering::Release);
+        under.completed += 1;
+        under.bytes = bytes;
+        under.durations_us.saturating_record(took.as_micros() as u64);
+        Ok(())
+    }
+
     /// Makes the last epoch durable, when all shards have ended well.
     ///
     /// # Errors
     /// The store's.
     pub fn finish(&self) -> Result<(), PortError> {
         let Some(store) = &self.store else { return Ok(()) };
-        let (checkpoint, shares) = self.take(&mut self.lock());
+        let (checkpoint, shares) = self.take_of(&mut self.lock());
         self.write(&**store, &checkpoint, &shares)
     }
 
@@ -260,54 +354,44 @@ impl Epochs {
         let (Some(store), Some(interval)) = (&self.store, self.rhythm.interval_ms) else {
             return Ok(());
         };
-        let under = self.changed.wait_while(self.lock(), |under| !under.started && !under.over);
-        drop(under);
-        let (mut failures, mut pause) = (0, Duration::from_millis(interval));
+        let most = Duration::from_millis(self.rhythm.timeout_ms);
+        let mut patience = self.patience();
+        drop(self.changed.wait_while(self.lock(), |under| !under.started && !under.over));
+        let mut pause = Duration::from_millis(interval);
         loop {
-            let under = self.lock();
-            let waited = self.changed.wait_timeout_while(under, pause, |under| !under.over);
-            let (mut under, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
-            if under.over {
-                return Ok(());
-            }
+            self.wait(pause, |under| !under.over);
             let started = now();
-            under.epoch += 1;
-            under.shares.iter_mut().for_each(|share| *share = None);
-            self.wanted.store(under.epoch, Ordering::Release);
-            let most = Duration::from_millis(self.rhythm.timeout_ms);
-            let waited = self.changed.wait_timeout_while(under, most, |under| {
-                !under.over && under.shares.iter().any(Option::is_none)
-            });
-            let (mut under, timeout) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
-            if under.over {
+            if self.begin().is_none() {
                 return Ok(());
             }
-            let written = if timeout.timed_out() {
-                let (epoch, ms) = (under.epoch, self.rhythm.timeout_ms);
-                under.failed += 1;
-                Err(PortError::Data(format!(
-                    "checkpoint {epoch} was not done after {ms} ms; see `checkpoint.timeout`"
-                )))
-            } else {
-                let (checkpoint, shares) = self.take(&mut under);
-                drop(under);
-                self.write(&**store, &checkpoint, &shares)
+            self.wait(most, |under| under.progress() == Progress::Open);
+            let written = match (self.take(), self.progress()) {
+                (Some((checkpoint, shares)), _) => self.write(&**store, &checkpoint, &shares),
+                (None, Progress::Over) => return Ok(()),
+                (None, _) => Err(self.give_up()),
             };
-            match written {
-                Ok(()) => failures = 0,
-                Err(error) if failures >= self.rhythm.tolerable_failures => return Err(error),
-                Err(_) => failures += 1,
-            }
+            patience.bear(written)?;
             let left = Duration::from_millis(interval).saturating_sub(started.elapsed());
             pause = left.max(Duration::from_millis(self.rhythm.min_pause_ms));
         }
+    }
+
+    /// How many checkpoints of this run may still fail.
+    pub fn patience(&self) -> Patience {
+        Patience { tolerable: self.rhythm.tolerable_failures, failures: 0 }
+    }
+
+    /// Waits while something holds, but not longer than `most`.
+    fn wait(&self, most: Duration, mut holds: impl FnMut(&Under) -> bool) {
+        let waited = self.changed.wait_timeout_while(self.lock(), most, |under| holds(under));
+        drop(waited.unwrap_or_else(|poisoned| poisoned.into_inner()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Under> {
         self.under.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn take(&self, under: &mut Under) -> (Checkpoint, Vec<Share>) {
+    fn take_of(&self, under: &mut Under) -> (Checkpoint, Vec<Share>) {
         let at = |source: usize| match under.barriers[source] {
             (epoch, position) if epoch == under.epoch => position,
             _ => under.ends[source],
@@ -326,20 +410,21 @@ impl Epochs {
     ) -> Result<(), PortError> {
         let started = now();
         let written = store.write(checkpoint, shares);
-        let mut under = self.lock();
-        match written {
-            Ok(bytes) => {
-                self.durable.store(checkpoint.epoch, Ordering::Release);
-                under.completed += 1;
-                under.bytes = bytes;
-                let took = started.elapsed().as_micros() as u64;
-                under.durations_us.saturating_record(took);
-                Ok(())
-            }
-            Err(error) => {
-                under.failed += 1;
-                Err(error)
-            }
+        self.done(checkpoint.epoch, written, started.elapsed())
+    }
+}
+
+impl Under {
+    fn next(&mut self) {
+        self.epoch += 1;
+        self.shares.iter_mut().for_each(|share| *share = None);
+    }
+
+    fn progress(&self) -> Progress {
+        match self.shares.iter().all(Option::is_some) {
+            _ if self.over => Progress::Over,
+            true => Progress::Complete,
+            false => Progress::Open,
         }
     }
 }
@@ -428,6 +513,39 @@ mod tests {
         }
         let (checkpoint, shares) = written.last().unwrap();
         assert_eq!((checkpoint.epoch, &shares[..]), (last, &[share(&[1]), share(&[2])][..]));
+    }
+
+    /// The same steps as a thread takes them, one by one.
+    #[test]
+    fn what_comes_for_an_epoch_that_was_given_up_is_dropped() {
+        let kept = Arc::new(Kept::default());
+        let epochs = epochs(&kept, 1);
+        let mut patience = epochs.patience();
+        assert_eq!(epochs.begin(), Some(5));
+        epochs.put(0, 5, share(&[1]));
+        assert_eq!((epochs.progress(), epochs.take()), (Progress::Open, None));
+        let error = epochs.give_up();
+        assert!(error.to_string().contains("checkpoint.timeout"), "{error}");
+        patience.bear(Err(error)).unwrap();
+        assert_eq!((epochs.begin(), epochs.wanted()), (Some(6), 6));
+        epochs.put(1, 5, share(&[2]));
+        epochs.put(0, 6, share(&[3]));
+        assert_eq!(epochs.progress(), Progress::Open);
+        epochs.note_barrier(0, 6, Some(60));
+        epochs.put(1, 6, share(&[4]));
+        let (checkpoint, shares) = epochs.take().expect("all shards have given");
+        let positions = vec![("a".to_string(), Some(60))];
+        assert_eq!(checkpoint, Checkpoint { epoch: 6, positions });
+        assert_eq!(shares, [share(&[3]), share(&[4])]);
+        let failed = epochs.done(6, Err(PortError::Data("no".into())), Duration::ZERO);
+        assert!(patience.bear(failed).is_err(), "a second failure is one too many");
+        assert_eq!((epochs.durable(), epochs.made().failed), (4, 2));
+        assert_eq!(epochs.begin(), Some(7));
+        epochs.last();
+        assert_eq!(
+            (epochs.progress(), epochs.take(), epochs.begin()),
+            (Progress::Over, None, None)
+        );
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Feed {
     turn: usize,
     /// Runs of a merged block, in order.
     merged: VecDeque<Step>,
+    /// What is so at its end: the watermark, and whether all shards were idle.
+    merged_end: (Time, bool),
     /// Watermark reached.
     pub carry: Time,
     /// Nothing came for long: not waited for.
@@ -47,9 +49,9 @@ pub struct Feed {
     pub barrier: Option<u64>,
     /// Over; `finished` if it was read to its end.
     pub done: Option<bool>,
-    /// The last block had no rows.
-    empty: bool,
-    rows_in_block: bool,
+    /// The last block brought its watermark no further. Whether it had rows would be another thing
+    /// on each shard, which sees its own keys' only.
+    still: bool,
 }
 
 impl Feed {
@@ -61,12 +63,12 @@ impl Feed {
             receivers,
             turn: 0,
             merged: VecDeque::new(),
+            merged_end: (NEVER, false),
             carry,
             barrier: None,
             idle: false,
             done: None,
-            empty: false,
-            rows_in_block: false,
+            still: false,
         }
     }
 
@@ -88,10 +90,7 @@ impl Feed {
 
     async fn next_of_source(&mut self) -> Result<Step, Ended> {
         match self.receivers[self.turn].receive().await.ok_or(Ended::Aborted)? {
-            Message::Rows(parcel) => {
-                self.rows_in_block = true;
-                Ok(Step::Rows(parcel))
-            }
+            Message::Rows(parcel) => Ok(Step::Rows(parcel)),
             Message::BlockEnd { arrival, mark, idle } => {
                 self.turn = (self.turn + 1) % self.receivers.len();
                 self.end_block(mark, idle);
@@ -114,7 +113,7 @@ impl Feed {
     }
 
     async fn next_of_stage(&mut self) -> Result<Step, Ended> {
-        if let Some(step) = self.merged.pop_front() {
+        if let Some(step) = self.next_merged() {
             return Ok(step);
         }
         let mut parcels: Vec<Vec<Parcel>> = Vec::new();
@@ -152,18 +151,26 @@ impl Feed {
             self.barrier = barrier;
             return Ok(Step::Barrier);
         }
-        self.rows_in_block = parcels.iter().any(|own| !own.is_empty());
         merge_by_mark(parcels, &mut self.merged);
-        self.end_block(mark, idle);
+        self.merged_end = (mark, idle);
         self.merged.push_back(Step::BlockEnd { arrival: latest });
-        Ok(self.merged.pop_front().expect("a block end was just put there"))
+        Ok(self.next_merged().expect("a block end was just put there"))
+    }
+
+    /// The watermark of a block's end is reached behind its rows: before them they would be late.
+    fn next_merged(&mut self) -> Option<Step> {
+        let step = self.merged.pop_front()?;
+        if let Step::BlockEnd { .. } = step {
+            let (mark, idle) = self.merged_end;
+            self.end_block(mark, idle);
+        }
+        Some(step)
     }
 
     fn end_block(&mut self, mark: Time, idle: bool) {
+        self.still = mark <= self.carry;
         self.carry = self.carry.max(mark);
         self.idle = idle;
-        self.empty = !self.rows_in_block;
-        self.rows_in_block = false;
     }
 
     fn end(&mut self, finished: bool) -> Step {
@@ -176,16 +183,16 @@ impl Feed {
 }
 
 /// The feed whose next block is taken: the one whose watermark is lowest, so that event time
-/// advances together; one whose last block was empty lets the others go first once. A function of
-/// the blocks so far, hence the same on every shard and in every run. `None`: all are over or at a
+/// advances together; one whose last block brought nothing lets the others go first once. A
+/// function of the blocks so far, hence the same on every shard and in every run. `None`: all are over or at a
 /// barrier.
 pub fn choose(feeds: &mut [Feed]) -> Option<usize> {
     let open = |feed: &&(usize, &Feed)| feed.1.done.is_none() && feed.1.barrier.is_none();
-    let order = |feed: &(usize, &Feed)| (feed.1.empty, feed.1.carry, feed.0);
+    let order = |feed: &(usize, &Feed)| (feed.1.still, feed.1.carry, feed.0);
     let at = feeds.iter().enumerate().filter(|feed| open(&feed)).min_by_key(order)?.0;
     for (other, feed) in feeds.iter_mut().enumerate() {
         if other != at {
-            feed.empty = false;
+            feed.still = false;
         }
     }
     Some(at)

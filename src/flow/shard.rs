@@ -148,11 +148,11 @@ pub async fn run_shard<H: Host>(
             alignment: barriers.then(|| alignment.clone()),
             lent: VecDeque::new(),
         };
-        let leaving = barriers.then(|| Leaving(alignment.clone()));
+        let leaving = barriers.then(|| Leaving::new(&alignment));
         watch(&host, &supervisor, Arrival(done.clone()), async move {
             let ended = task.run().await;
             drop(arrival);
-            drop(leaving);
+            leaving.inspect(|leaving| leaving.has_ended(&ended));
             ended
         });
     }
@@ -192,7 +192,7 @@ pub async fn run_shard<H: Host>(
         }
         let (host_of, graph_of) = (host.clone(), graph.clone());
         let alignment = alignment.clone();
-        let leaving = Leaving(alignment.clone());
+        let leaving = Leaving::new(&alignment);
         let task = StageTask {
             host: host_of,
             graph: graph_of,
@@ -204,7 +204,7 @@ pub async fn run_shard<H: Host>(
         };
         watch(&host, &supervisor, Arrival(done.clone()), async move {
             let ended = task.run().await;
-            drop(leaving);
+            leaving.has_ended(&ended);
             ended
         });
     }
@@ -224,12 +224,29 @@ pub async fn run_shard<H: Host>(
     Some(sinks)
 }
 
-/// A task that barriers reach is no longer waited for when this is dropped.
-struct Leaving(Rc<Alignment>);
+/// A task that barriers reach is no longer waited for when this is dropped; unless it ended well, no
+/// other is waited for either.
+struct Leaving {
+    alignment: Rc<Alignment>,
+    is_well: Cell<bool>,
+}
+
+impl Leaving {
+    fn new(alignment: &Rc<Alignment>) -> Leaving {
+        Leaving { alignment: alignment.clone(), is_well: Cell::new(false) }
+    }
+
+    fn has_ended(&self, ended: &Result<(), Ended>) {
+        self.is_well.set(ended.is_ok());
+    }
+}
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.leave();
+        match self.is_well.get() {
+            true => self.alignment.leave(),
+            false => self.alignment.break_off(),
+        }
     }
 }
 
@@ -356,11 +373,22 @@ impl<H: Host> StageTask<H> {
         let Some(epoch) = self.feeds.iter().filter_map(|feed| feed.barrier).max() else {
             return Ok(false);
         };
+        if self.forget_given_up(epoch) {
+            return Ok(true);
+        }
         self.outgoing.barrier(&self.graph, &self.host, component, epoch).await?;
         self.alignment.arrive(epoch);
         poll_fn(|context| self.alignment.passed(epoch, context.waker())).await?;
         self.feeds.iter_mut().for_each(|feed| feed.barrier = None);
         Ok(true)
+    }
+
+    /// Lets feeds go on that are at the barrier of an epoch before `epoch`; whether there are any.
+    /// A source that is slow may never have dealt that one: it was given up meanwhile.
+    fn forget_given_up(&mut self, epoch: u64) -> bool {
+        let is_older = |feed: &&mut Feed| feed.barrier.is_some_and(|own| own < epoch);
+        let older = self.feeds.iter_mut().filter(is_older);
+        older.map(|feed| feed.barrier = None).count() > 0
     }
 
     /// Notes in the graph how far its sources have come.

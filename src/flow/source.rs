@@ -68,6 +68,13 @@ struct Clocked {
     emitted_at_ms: i64,
 }
 
+impl Clocked {
+    /// A source that goes on behind its end has no largest event time, but a watermark.
+    fn come_to(&mut self, mark: Time) {
+        self.emitted = mark.max(self.emitted);
+    }
+}
+
 impl<H: Host> SourceTask<H> {
     /// Runs to the source's end.
     ///
@@ -175,9 +182,9 @@ impl<H: Host> SourceTask<H> {
             EmitWatermark::Every(period) if now_ms - clock.emitted_at_ms < period as i64 => {}
             EmitWatermark::Every(_) => {
                 clock.emitted_at_ms = now_ms;
-                clock.emitted = watermark(clock.max, self.node.delay_ms);
+                clock.come_to(watermark(clock.max, self.node.delay_ms));
             }
-            _ => clock.emitted = watermark(clock.max, self.node.delay_ms),
+            _ => clock.come_to(watermark(clock.max, self.node.delay_ms)),
         }
         clock.emitted
     }
@@ -308,9 +315,8 @@ impl<H: Host> SourceTask<H> {
                 }
             }
         }
-        clock.emitted = match self.node.emit {
-            EmitWatermark::PerEvent | EmitWatermark::Punctuated(_) => watermark(clock.max, delay),
-            _ => clock.emitted,
-        };
+        if matches!(self.node.emit, EmitWatermark::PerEvent | EmitWatermark::Punctuated(_)) {
+            clock.come_to(watermark(clock.max, delay));
+        }
     }
 }

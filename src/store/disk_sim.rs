@@ -12,11 +12,13 @@
 //! | no room beyond so many bytes | other programs on the same disk |
 //! | a byte changed behind our back | bit rot ([`SimDisk::change`]) |
 //!
-//! 1. Only [`SimDisk::run`] completes requests, one at a time, chosen by the seed.
+//! 1. Only [`SimDisk::run`] and [`SimDisk::step`] complete requests, one at a time, chosen by the
+//!    seed; what `blocking` has is done at once.
 //! 2. What was durable before a crash is there after it, bit for bit; what never was asked for is
 //!    not there.
 //! 3. Folders survive crashes once made.
 
+mod blocking;
 mod world;
 
 use std::cell::RefCell;
@@ -134,6 +136,46 @@ impl SimDisk {
             // Polled at once, whoever waits: a future that wakes nobody is found by its tests.
             woken.0.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// Completes one request, of which there must be one, and wakes who waits for it: for an
+    /// executor that has other things to do, too.
+    ///
+    /// # Errors
+    /// [`Crashed`] if the faults' crash is now.
+    pub fn step(&self) -> Result<(), Crashed> {
+        let waiting = self.world.borrow_mut().complete_one()?;
+        waiting.inspect(Waker::wake_by_ref);
+        Ok(())
+    }
+
+    /// Requests that are under way.
+    pub fn in_flight(&self) -> usize {
+        self.world.borrow().asked.len()
+    }
+
+    /// The disk as the next process finds it after this one was killed: what was written is there,
+    /// synced or not; of the requests under way each was done or not. It goes on with other faults.
+    pub fn kill(&self, seed: u64, faults: Faults) -> SimDisk {
+        let mut chance = Chance::new(seed);
+        let mut world = self.world.borrow_mut();
+        world.faults = Faults::default();
+        for asked in std::mem::take(&mut world.asked) {
+            if chance.one_in(2) {
+                // Nobody waits for the answer any more.
+                let _ = world.perform(&asked.name, asked.operation);
+            }
+        }
+        let contents = world.contents.iter().cloned();
+        let contents = contents.map(|content| Content { poisoned: false, ..content }).collect();
+        let folders = world.folders.clone();
+        let disk = SimDisk::with(seed, faults, world.names.clone(), contents, folders);
+        {
+            let mut new = disk.world.borrow_mut();
+            new.names_durable = world.names_durable.clone();
+            new.names_unsynced = world.names_unsynced.clone();
+        }
+        disk
     }
 
     /// The disk as it is found after power was lost now: what was not synced is kept, lost or

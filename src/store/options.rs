@@ -7,6 +7,11 @@ use crate::ground::limits::{
     STORE_MEMTABLE_BYTES_MAX, STORE_TABLE_BYTES, STORE_VALUE_BYTES_MAX,
 };
 
+/// Memory of [`Profile::Tiny`], bytes: a memtable is one chunk and what leads to a few keys in it.
+const TINY_MEMORY_BYTES: usize = 4 * (STORE_ARENA_CHUNK_BYTES + 700);
+/// Table of [`Profile::Tiny`], bytes.
+const TINY_TABLE_BYTES: u64 = 8 << 10;
+
 /// What the tree is mostly asked (`state.profile`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
@@ -14,6 +19,9 @@ pub enum Profile {
     Balanced,
     ReadHeavy,
     WriteHeavy,
+    /// Memory for a few dozen keys, tables of a few blocks, merges soon: for simulations, in which
+    /// everything that happens to gigabytes has to happen to a few hundred rows.
+    Tiny,
 }
 
 /// How a tree is set up.
@@ -35,7 +43,10 @@ pub struct Options {
 impl Options {
     /// The set-up of `[state]`.
     pub fn new(folder: &str, codec: Codec, profile: Profile, memory_bytes: usize) -> Options {
-        let memory_bytes = memory_bytes.max(STORE_MEMORY_BYTES_MIN);
+        let memory_bytes = match profile {
+            Profile::Tiny => TINY_MEMORY_BYTES,
+            _ => memory_bytes.max(STORE_MEMORY_BYTES_MIN),
+        };
         let base_bytes = memory_bytes as u64;
         let policy = match profile {
             Profile::Balanced => Policy::Levelled { runs: 4, base_bytes, ratio: 10 },
@@ -43,9 +54,12 @@ impl Options {
             Profile::WriteHeavy => {
                 Policy::Universal { runs: 8, larger_percent: 1, space_percent: 200 }
             }
+            Profile::Tiny => Policy::Levelled { runs: 2, base_bytes: 8 << 10, ratio: 2 },
         };
+        let table_bytes =
+            if profile == Profile::Tiny { TINY_TABLE_BYTES } else { STORE_TABLE_BYTES };
         let folder = folder.to_string();
-        Options { folder, codec, policy, table_bytes: STORE_TABLE_BYTES, id_first: 1, memory_bytes }
+        Options { folder, codec, policy, table_bytes, id_first: 1, memory_bytes }
     }
 
     /// Bytes at which a memtable is frozen: a quarter.

@@ -156,19 +156,27 @@ impl World {
         self.counts.completions += 1;
         let chosen = self.chance.below(self.asked.len());
         let asked = self.asked.swap_remove(chosen);
-        let (request, at) = asked.operation.shown();
-        let answer = self.perform(&asked.name, asked.operation);
-        let answer = answer.map_err(|failure| DiskError {
-            failure,
-            request,
-            name: asked.name,
-            at: at as u64,
-        });
+        let answer = self.answer(asked.name, asked.operation);
         self.answers.insert(asked.ticket, answer);
         Ok(self.waiting.remove(&asked.ticket))
     }
 
-    fn perform(&mut self, name: &str, operation: Operation) -> Result<Answer, DiskFailure> {
+    /// Does what was asked and says what came of it.
+    pub(super) fn answer(
+        &mut self,
+        name: String,
+        operation: Operation,
+    ) -> Result<Answer, DiskError> {
+        let (request, at) = operation.shown();
+        let answer = self.perform(&name, operation);
+        answer.map_err(|failure| DiskError { failure, request, name, at: at as u64 })
+    }
+
+    pub(super) fn perform(
+        &mut self,
+        name: &str,
+        operation: Operation,
+    ) -> Result<Answer, DiskFailure> {
         match operation {
             Operation::Length { content } => {
                 Ok(Answer::Length(self.healthy(content)?.current.len() as u64))

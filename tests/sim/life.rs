@@ -1,0 +1,288 @@
+//! One run of the engine on the simulated machine: what the command does from its start to the end
+//! of the sources, or until the power goes or an error ends it.
+//!
+//! All of `flow`, `ops`, `state`, `store` and `plan::build` is the real code, the coordinator's
+//! decisions too; simulated are the host, the disk, the connectors and the folder of checkpoints.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cutwater::flow::RunError;
+use cutwater::flow::cold::StateSettings;
+use cutwater::flow::epochs::{Epochs, Progress, Rhythm, Store};
+use cutwater::flow::gauge::Gauges;
+use cutwater::flow::host_uring::Placement;
+use cutwater::flow::run::{Laid, LaidReader, Supervisor, commit};
+use cutwater::flow::snapshot::{DELTA, Restored};
+use cutwater::plan::build::{From, component, run_plan};
+use cutwater::plan::graph::Pipeline;
+use cutwater::port::PortError;
+use cutwater::store::codec::Codec;
+use cutwater::store::options::Profile;
+
+use super::connect::{Blocks, SimConnect};
+use super::folder::{self, Folder, Found, ROOT};
+use super::machine::{Machine, SimHost, Thread};
+use super::{files, sink};
+
+/// What a run is given.
+pub struct Given<'a> {
+    pub pipeline: &'a Pipeline,
+    pub blocks: BTreeMap<String, Blocks>,
+    pub shards: usize,
+    pub batch_rows: usize,
+    /// Bytes of keys in memory; none: all stay.
+    pub hot_bytes: Option<usize>,
+    pub codec: Codec,
+    pub retained: usize,
+    /// Checkpoints that may fail one after the other.
+    pub tolerable_failures: usize,
+    /// Fewer steps than this are between two checkpoints.
+    pub pause: usize,
+    /// Of so many checkpoints one is given up early; none: no one.
+    pub given_up_one_in: Option<usize>,
+    pub idle_one_in: Option<usize>,
+    /// Number of the run's folder of stores.
+    pub number: usize,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Done,
+    /// The power went, when the writer of checkpoints was about to do this.
+    Off(&'static str),
+    Failed(String),
+}
+
+/// What was seen of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saw {
+    /// Whether it went on from a checkpoint, and what that had.
+    pub restored: bool,
+    pub other_width: bool,
+    pub deltas_most: usize,
+    pub tables: usize,
+    /// What was wrong with newer checkpoints.
+    pub notes: Vec<String>,
+    /// Checkpoints that were made, and failed.
+    pub completed: u64,
+    pub failed: u64,
+    pub given_up: u64,
+    pub steps: u64,
+    pub trace: u64,
+}
+
+/// Runs to the end.
+pub fn live(machine: &Rc<Machine>, given: &Given<'_>) -> (Ended, Saw) {
+    let mut saw = Saw::default();
+    let led = lead(machine, given, &mut saw);
+    machine.clear();
+    (saw.steps, saw.trace) = (machine.steps(), machine.trace());
+    let ended = match led {
+        _ if machine.is_off() => Ended::Off(machine.phase()),
+        Ok(()) => Ended::Done,
+        Err(error) => Ended::Failed(error.to_string()),
+    };
+    (ended, saw)
+}
+
+fn of(error: PortError) -> RunError {
+    RunError::of("checkpoint", error)
+}
+
+/// As `app::engine::run` and [`cutwater::flow::run::RunPlan::run`].
+fn lead(machine: &Rc<Machine>, given: &Given<'_>, saw: &mut Saw) -> Result<(), RunError> {
+    let pipeline = given.pipeline;
+    let found = folder::latest(&mut saw.notes).map_err(of)?;
+    let durable = found.as_ref().map(|found| found.manifest.epoch);
+    for plan in &pipeline.sinks {
+        let settled = match durable {
+            Some(epoch) => sink::settle(&plan.name, epoch),
+            None => sink::set_aside(&plan.name),
+        };
+        settled.map_err(|error| RunError::of(&plan.name, error))?;
+    }
+    files::remove_all("state").map_err(of)?;
+    let rhythm = Rhythm {
+        interval_ms: Some(1),
+        min_pause_ms: 0,
+        timeout_ms: 1,
+        tolerable_failures: given.tolerable_failures,
+    };
+    let folder = Folder { retained: given.retained };
+    let names = pipeline.sources.iter().map(|plan| plan.name.clone()).collect();
+    let (shards, epoch) = (given.shards, durable.unwrap_or(0));
+    let epochs = Arc::new(Epochs::new(names, shards, epoch, rhythm, Some(Box::new(folder))));
+    let gauges = Arc::new(Gauges::new(component::count(pipeline), shards));
+    let connect = SimConnect { blocks: given.blocks.clone(), idle_one_in: given.idle_one_in };
+    let state = given.hot_bytes.map(|bytes| StateSettings {
+        data_dir: PathBuf::from(ROOT),
+        folder: format!("state/run-{}", given.number),
+        codec: given.codec,
+        profile: Profile::Tiny,
+        memory_bytes: bytes * 2,
+    });
+    let from = from(found, shards, saw);
+    let placement = Placement::nowhere(shards);
+    let connect = Arc::new(connect);
+    let plan = run_plan(pipeline, placement, connect, gauges, epochs.clone(), from, state.clone())?;
+    let restored = plan.restored.clone();
+    let stop = Arc::new(AtomicBool::new(false));
+    let run = Run {
+        machine,
+        supervisor: Arc::new(Supervisor::stopped_by(stop.clone())),
+        stop,
+        epochs,
+        left: Rc::new(Cell::new(0)),
+        sinks: Arc::default(),
+        given_up: Rc::default(),
+    };
+    let ended = run.run(plan.lay(), restored, state, folder, given);
+    let made = run.epochs.made();
+    (saw.completed, saw.failed, saw.given_up) = (made.completed, made.failed, run.given_up.get());
+    ended
+}
+
+/// What the run goes on from.
+fn from(found: Option<Found>, shards: usize, saw: &mut Saw) -> From {
+    let Some(found) = found else { return From::default() };
+    saw.restored = true;
+    saw.other_width = found.shards.len() != shards;
+    for shard in &found.shards {
+        let deltas = shard.read.iter().filter(|(name, _)| name.starts_with(DELTA)).count();
+        saw.deltas_most = saw.deltas_most.max(deltas);
+        saw.tables += shard.unread.len();
+    }
+    let restored = Restored { shards: found.shards, epoch: found.manifest.epoch };
+    let position = |(name, position): (String, Option<u64>)| Some((name, position?));
+    From {
+        positions: found.manifest.sources.into_iter().filter_map(position).collect(),
+        restored: Some(Arc::new(restored)),
+    }
+}
+
+struct Run<'a> {
+    machine: &'a Rc<Machine>,
+    supervisor: Arc<Supervisor>,
+    stop: Arc<AtomicBool>,
+    epochs: Arc<Epochs>,
+    /// Shards and readers that have not ended.
+    left: Rc<Cell<usize>>,
+    sinks: Arc<Mutex<Vec<cutwater::flow::graph::SinkNode>>>,
+    given_up: Rc<Cell<u64>>,
+}
+
+impl Run<'_> {
+    fn run(
+        &self,
+        laid: Laid,
+        restored: Option<Arc<Restored>>,
+        state: Option<StateSettings>,
+        folder: Folder,
+        given: &Given<'_>,
+    ) -> Result<(), RunError> {
+        let off = |_| RunError::Host("the power is off".into());
+        for (number, reader) in laid.readers.into_iter().enumerate() {
+            self.start_reader(number, reader);
+        }
+        for (shard, rings) in laid.shards.into_iter().enumerate() {
+            let host = SimHost { machine: self.machine.clone(), shard };
+            let (about, build) = (laid.about.clone(), laid.build.clone());
+            let (supervisor, epochs) = (self.supervisor.clone(), self.epochs.clone());
+            let (restored, state, sinks) = (restored.clone(), state.clone(), self.sinks.clone());
+            let (machine, left) = (self.machine.clone(), self.begin_one());
+            self.machine.spawn(Thread::Shard(shard), false, async move {
+                Laid::shard(
+                    shard, host, rings, about, build, supervisor, epochs, restored, state, &sinks,
+                )
+                .await;
+                left.set(left.get() - 1);
+                machine.end(Thread::Shard(shard));
+            });
+        }
+        let is_over = self.start_coordinator(folder, given);
+        self.machine.run_until(|| self.left.get() == 0).map_err(off)?;
+        self.epochs.abort();
+        self.machine.run_until(|| is_over.get()).map_err(off)?;
+        self.supervisor.outcome()?;
+        self.epochs.finish().map_err(of)?;
+        commit(std::mem::take(&mut self.sinks.lock().expect("nobody panicked")))
+    }
+
+    fn begin_one(&self) -> Rc<Cell<usize>> {
+        self.left.set(self.left.get() + 1);
+        self.left.clone()
+    }
+
+    fn start_reader(&self, number: usize, reader: LaidReader) {
+        let LaidReader { reader, to_shards, from_shards } = reader;
+        let (supervisor, epochs, stop) =
+            (self.supervisor.clone(), self.epochs.clone(), self.stop.clone());
+        let left = self.begin_one();
+        self.machine.spawn(Thread::Reader(number), false, async move {
+            if let Err(error) = reader.run(to_shards, from_shards, &stop, &epochs).await {
+                supervisor.fail(error);
+            }
+            left.set(left.get() - 1);
+        });
+    }
+
+    /// As [`Epochs::coordinate`], by steps instead of a clock.
+    fn start_coordinator(&self, folder: Folder, given: &Given<'_>) -> Rc<Cell<bool>> {
+        let is_over = Rc::new(Cell::new(false));
+        let (machine, epochs, over) = (self.machine.clone(), self.epochs.clone(), is_over.clone());
+        let (supervisor, given_up) = (self.supervisor.clone(), self.given_up.clone());
+        let (pause, given_up_one_in) = (given.pause, given.given_up_one_in);
+        self.machine.spawn(Thread::Coordinator, false, async move {
+            let up = (given_up_one_in, &*given_up);
+            if let Err(error) = coordinate(&machine, &epochs, folder, pause, up).await {
+                supervisor.fail(of(error));
+            }
+            over.set(true);
+        });
+        is_over
+    }
+}
+
+async fn coordinate(
+    machine: &Rc<Machine>,
+    epochs: &Epochs,
+    folder: Folder,
+    pause: usize,
+    (given_up_one_in, given_up): (Option<usize>, &Cell<u64>),
+) -> Result<(), PortError> {
+    let mut patience = epochs.patience();
+    while !epochs.has_started() && epochs.progress() != Progress::Over {
+        machine.pause(10).await;
+    }
+    loop {
+        machine.pause(1 + machine.below(pause) as u64).await;
+        if epochs.begin().is_none() {
+            return Ok(());
+        }
+        let is_short = given_up_one_in.is_some_and(|times| machine.below(times) == 0);
+        let most = if is_short { machine.below(80) as u64 } else { u64::MAX };
+        let began = machine.steps();
+        while epochs.progress() == Progress::Open && machine.steps() - began < most {
+            machine.pause(3).await;
+        }
+        let written = match (epochs.take(), epochs.progress()) {
+            (Some((checkpoint, shares)), _) => {
+                let written = folder.write(&checkpoint, &shares);
+                epochs.done(checkpoint.epoch, written, Duration::ZERO)
+            }
+            (None, Progress::Over) => return Ok(()),
+            (None, _) => {
+                given_up.set(given_up.get() + 1);
+                Err(epochs.give_up())
+            }
+        };
+        patience.bear(written)?;
+    }
+}

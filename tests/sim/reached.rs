@@ -1,0 +1,81 @@
+//! What the worlds of many seeds came to, counted: a simulation proves nothing of what it never
+//! reaches.
+
+use std::collections::BTreeMap;
+
+use super::folder::PHASES;
+use super::life::Saw;
+
+/// Counts.
+#[derive(Debug, Default)]
+pub struct Reached {
+    counts: BTreeMap<String, u64>,
+}
+
+impl Reached {
+    fn add(&mut self, what: &str, count: u64) {
+        *self.counts.entry(what.to_string()).or_default() += count;
+    }
+
+    /// The power went.
+    pub fn crashed(&mut self, phase: &str) {
+        self.add(&format!("crashes {phase}"), 1);
+    }
+
+    /// A run ended with an error.
+    pub fn failed(&mut self, why: &str) {
+        for (what, word) in
+            [("full", "full"), ("input/output", "input/output"), ("sync", "earlier sync")]
+        {
+            self.add(&format!("failures: {what}"), u64::from(why.contains(word)));
+        }
+        self.add("failures", 1);
+    }
+
+    /// A bit was changed; the file was named before the run, or the run failed.
+    pub fn flipped(&mut self, is_named: bool, has_failed: bool) {
+        self.add("flips", 1);
+        self.add("flips named, older checkpoint used", u64::from(is_named && !has_failed));
+        self.add("flips that stopped the run", u64::from(has_failed));
+    }
+
+    /// A run ended in whatever way.
+    pub fn lived(&mut self, saw: &Saw) {
+        self.add("runs", 1);
+        self.add("steps", saw.steps);
+        self.add("checkpoints", saw.completed);
+        self.add("checkpoints failed", saw.failed - saw.given_up);
+        self.add("checkpoints given up", saw.given_up);
+        self.add("restores", u64::from(saw.restored));
+        self.add("restores with several deltas", u64::from(saw.deltas_most > 1));
+        self.add("restores with tables", u64::from(saw.tables > 0));
+        self.add("restores at another width", u64::from(saw.other_width));
+        let both = saw.other_width && saw.tables > 0;
+        self.add("restores with tables at another width", u64::from(both));
+    }
+
+    /// What has to be reached and was not, where keys leave memory or do not.
+    pub fn missing(&self, is_cold: bool) -> Vec<String> {
+        let phases = PHASES.iter().map(|phase| format!("crashes {phase}"));
+        let others = [
+            "failures: full",
+            "failures: input/output",
+            "flips named, older checkpoint used",
+            "flips that stopped the run",
+            "checkpoints failed",
+            "checkpoints given up",
+            "restores with several deltas",
+            "restores with tables",
+            "restores with tables at another width",
+        ];
+        let all = phases.chain(others.iter().map(|what| what.to_string()));
+        let may_be = all.filter(|what| is_cold || !what.contains("tables"));
+        may_be.filter(|what| self.counts.get(what).is_none_or(|&count| count == 0)).collect()
+    }
+}
+
+impl std::fmt::Display for Reached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.counts.iter().try_for_each(|(what, count)| writeln!(f, "{count:>9} {what}"))
+    }
+}
