@@ -104,6 +104,8 @@ pub struct Cold<H: Host> {
     /// The tables of the checkpoint that is being written.
     pinned: RefCell<Option<Tables<<H::Disk as Disk>::File>>>,
     calls: Cell<u32>,
+    /// Why nobody works at the tree any more.
+    failed: Rc<RefCell<Option<StoreError>>>,
 }
 
 /// An item whose slots are found, and what is still to be loaded for it.
@@ -145,6 +147,7 @@ impl<H: Host> Cold<H> {
             turn: Turn::default(),
             pinned: RefCell::default(),
             calls: Cell::new(0),
+            failed: Rc::default(),
         })
     }
 
@@ -314,15 +317,18 @@ impl<H: Host> Cold<H> {
     fn keep(&self, tree: Tree<H::Disk>) -> Rc<Tree<H::Disk>> {
         let tree = Rc::new(tree);
         *self.tree.borrow_mut() = Some(tree.clone());
-        let (host, worked) = (self.host.clone(), tree.clone());
+        let (host, worked, failed) = (self.host.clone(), tree.clone(), self.failed.clone());
         self.host.spawn_low(async move {
             loop {
                 let changed = worked.changed();
                 match worked.work(NOW_MS).await {
                     Ok(Work::More) => host.yield_now().await,
                     Ok(Work::Idle) => changed.await,
-                    // Who writes is told.
-                    Err(_) => return,
+                    // Who waits for room is woken by the step that failed, and is told.
+                    Err(error) => {
+                        *failed.borrow_mut() = Some(error);
+                        return;
+                    }
                 }
             }
         });

@@ -26,18 +26,6 @@ thread_local! {
     static EXPECTED: RefCell<BTreeMap<(Kind, u64), Output>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Whether two faults of `flow/cold.rs` that these worlds found are mended: a key may leave memory
-/// while an item under way brings the watermark for which something is due for it (its window is
-/// then lost), and a disk that is full once leaves the tree without anybody who works at it (the
-/// run then hangs). Until then windows keep their keys in memory, and no disk is full where keys
-/// leave.
-const IS_COLD_MENDED: bool = false;
-
-/// Whether keys of such a pipeline may leave memory.
-pub fn may_be_cold(kind: Kind) -> bool {
-    IS_COLD_MENDED || matches!(kind, Kind::Aggregate | Kind::Pattern)
-}
-
 /// What goes wrong beside crashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
@@ -78,7 +66,7 @@ impl<'a> World<'a> {
             2 | 3 => Trouble::Flip,
             _ => Trouble::Nothing,
         };
-        let is_cold = may_be_cold(kind) && !chance.one_in(4);
+        let is_cold = !chance.one_in(4);
         let disk = SimDisk::new(chance.bits(), Faults::default());
         let (pipeline, trace) = (kind.pipeline(), Vec::new());
         let (now_ms, number) = (START_MS, 0);
@@ -240,8 +228,7 @@ impl<'a> World<'a> {
         let none = Faults::default();
         let (chance, counts) = (&mut self.chance, self.disk.counts());
         let at = |so_far: u64, chance: &mut Chance| Some(so_far + chance.below(250) as u64);
-        let kinds = if IS_COLD_MENDED || !self.is_cold { 6 } else { 5 };
-        match chance.below(kinds) {
+        match chance.below(6) {
             0 => none,
             1 => Faults { read_at: at(counts.reads, chance), ..none },
             2 => Faults { write_at: at(counts.writes, chance), ..none },

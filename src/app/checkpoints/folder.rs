@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{self, Damage, damages};
 use super::manifest::{Manifest, epoch_name, epoch_of, shard_name, unseal};
-use crate::edge::file::parts::failure;
+use crate::edge::file::parts::{failure, sync_folder};
 use crate::flow::snapshot::RestoredShard;
 use crate::port::PortError;
 
@@ -124,12 +124,20 @@ impl Folder {
     /// The newest checkpoint that is whole; what was wrong with newer ones is added to `notes`.
     ///
     /// # Errors
-    /// [`PortError`] if there are checkpoints and none is whole, or the folder cannot be read.
+    /// [`PortError`] if there are checkpoints and none is whole, or the disk fails.
     pub fn latest(&self, notes: &mut Vec<String>) -> Result<Option<Found>, PortError> {
         let epochs = self.epochs()?;
         for &epoch in &epochs {
             match self.read(epoch) {
-                Ok(found) => return Ok(Some(found)),
+                Ok(found) => {
+                    // A run that was killed may have left a name that a power cut would take back,
+                    // and parts are shown because of it.
+                    sync_folder(&self.path)?;
+                    return Ok(Some(found));
+                }
+                // Not damage: the next start may be able to read it, and the parts that were shown
+                // for it would be those of a past that this one gave up.
+                Err(error @ PortError::Io { .. }) if !is_missing(&error) => return Err(error),
                 Err(error) => notes.push(format!("checkpoint {epoch} is not used: {error}")),
             }
         }
@@ -190,4 +198,9 @@ impl Folder {
 /// An error that names what is damaged.
 pub fn damaged(path: &Path, why: &str) -> PortError {
     PortError::Data(format!("`{}`: {why}", path.display()))
+}
+
+/// Whether what failed is a file that is not there.
+fn is_missing(error: &PortError) -> bool {
+    matches!(error, PortError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }

@@ -114,7 +114,12 @@ impl<H: Host> Cold<H> {
             let changed = tree.changed();
             match write(tree) {
                 Ok(()) => return Ok(()),
-                Err(StoreError::Busy) => changed.await,
+                Err(StoreError::Busy) => {
+                    if let Some(error) = self.failed.borrow().clone() {
+                        return Err(of_store(error));
+                    }
+                    changed.await;
+                }
                 Err(error) => return Err(of_store(error)),
             }
         }
