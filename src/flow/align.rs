@@ -2,8 +2,8 @@
 //!
 //! 1. A task that has forwarded its barrier takes no input before all tasks of the shard are at
 //!    theirs: what sinks were given then belongs to one epoch, and the graph is still.
-//! 2. A task that ends well is no longer waited for. One that fails leaves the graph in the middle of
-//!    its work: no image is made any more, and who waits is told to end.
+//! 2. A task that ends well is no longer waited for. One that fails leaves the graph in the middle
+//!    of its work: no image is made any more, and who waits is told to end.
 //! 3. Nobody holds a borrow of the graph while waiting.
 //! 4. A barrier of a newer epoch says that older ones were given up: who waits at theirs goes on to
 //!    the newer one, and who comes to theirs passes.

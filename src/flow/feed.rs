@@ -184,8 +184,8 @@ impl Feed {
 
 /// The feed whose next block is taken: the one whose watermark is lowest, so that event time
 /// advances together; one whose last block brought nothing lets the others go first once. A
-/// function of the blocks so far, hence the same on every shard and in every run. `None`: all are over or at a
-/// barrier.
+/// function of the blocks so far, hence the same on every shard and in every run. `None`: all are
+/// over or at a barrier.
 pub fn choose(feeds: &mut [Feed]) -> Option<usize> {
     let open = |feed: &&(usize, &Feed)| feed.1.done.is_none() && feed.1.barrier.is_none();
     let order = |feed: &(usize, &Feed)| (feed.1.still, feed.1.carry, feed.0);

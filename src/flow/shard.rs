@@ -224,8 +224,8 @@ pub async fn run_shard<H: Host>(
     Some(sinks)
 }
 
-/// A task that barriers reach is no longer waited for when this is dropped; unless it ended well, no
-/// other is waited for either.
+/// A task that barriers reach is no longer waited for when this is dropped; unless it ended well,
+/// no other is waited for either.
 struct Leaving {
     alignment: Rc<Alignment>,
     is_well: Cell<bool>,

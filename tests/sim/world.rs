@@ -22,8 +22,11 @@ const INPUTS: usize = 6;
 /// When the first run starts.
 const START_MS: i64 = 1_700_000_000_000;
 
+/// Output by pipeline and number of the input.
+type Known = BTreeMap<(Kind, u64), Output>;
+
 thread_local! {
-    static EXPECTED: RefCell<BTreeMap<(Kind, u64), Output>> = const { RefCell::new(BTreeMap::new()) };
+    static EXPECTED: RefCell<Known> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// What goes wrong beside crashes.
