@@ -60,7 +60,10 @@ fn remove_left(folder: &Path) {
     for entry in entries {
         let name = entry.file_name();
         let process = name.to_str().and_then(|name| name.strip_prefix("run-"));
-        let is_gone = |process: &str| !Path::new("/proc").join(process).exists();
+        // One of this process's number is of another that had it before.
+        let is_gone = |process: &str| {
+            process == std::process::id().to_string() || !Path::new("/proc").join(process).exists()
+        };
         if process.is_some_and(is_gone) {
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -14,8 +14,8 @@
 //! 3. A key's rows are processed in the order in which they came: inboxes are worked off from the
 //!    front, and what comes out goes to the end of the next.
 //! 4. A key for which something is due is in memory before the watermark gets there.
-//! 5. Keys that rows under way name are held, and do not leave; nor do keys for which something is due
-//!    before these rows' watermark: whether keys were due was asked when they were begun.
+//! 5. Keys that rows under way name are held, and do not leave; nor do keys for which something is
+//!    due up to these rows' watermark: whether keys were due was asked when they were begun.
 
 mod adopt;
 mod due;

@@ -213,7 +213,9 @@ impl Pairs {
             let older = if moved < HISTORY { history << moved & BITS } else { 0 };
             (pane, older | 2)
         } else {
-            (last, history | 2 << (last - pane) & BITS)
+            // Panes that the history does not reach back to are of no window that may fire again.
+            let seen = 2u64.checked_shl((last - pane) as u32).unwrap_or(0);
+            (last, history | seen & BITS)
         };
         self.table[place + 4] =
             u64::from(slot) << 32 | u64::from(newest as u8) << 24 | history | about & FULL;

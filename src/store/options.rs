@@ -7,8 +7,8 @@ use crate::ground::limits::{
     STORE_MEMTABLE_BYTES_MAX, STORE_TABLE_BYTES, STORE_VALUE_BYTES_MAX,
 };
 
-/// Memory of [`Profile::Tiny`], bytes: a memtable is one chunk and what leads to a few keys in it.
-const TINY_MEMORY_BYTES: usize = 4 * (STORE_ARENA_CHUNK_BYTES + 700);
+/// Memory of [`Profile::Tiny`], bytes: a memtable is a quarter of it.
+const TINY_MEMORY_BYTES: usize = 32 << 10;
 /// Table of [`Profile::Tiny`], bytes.
 const TINY_TABLE_BYTES: u64 = 8 << 10;
 
