@@ -80,13 +80,13 @@ impl<'a> StoreKey<'a> {
     /// Takes a key apart; none if it is neither a record's nor a timer's.
     pub fn of(bytes: &'a [u8]) -> Option<StoreKey<'a>> {
         let half = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-        match bytes.first()? {
-            &RECORD => Some(StoreKey::Record {
+        match *bytes.first()? {
+            RECORD => Some(StoreKey::Record {
                 group: half(1)?,
                 stage: half(3)?,
                 key: bytes.get(RECORD_HEAD..)?,
             }),
-            &TIMER => {
+            TIMER => {
                 let due: [u8; 8] = bytes.get(3..11)?.try_into().ok()?;
                 Some(StoreKey::Timer {
                     stage: half(1)?,

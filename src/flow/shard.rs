@@ -82,6 +82,7 @@ pub struct ShardRings {
 
 /// Runs a shard to its end and gives back its sinks, prepared for the final epoch, or nothing if
 /// the run failed (the supervisor then knows why).
+#[allow(clippy::too_many_arguments, reason = "what a shard is given once, at its start")]
 pub async fn run_shard<H: Host>(
     host: H,
     graph: ShardGraph,

@@ -67,6 +67,9 @@ pub(super) const STORE_MEMORY: u8 = 2;
 /// A part of keys that have gone to the store.
 pub(super) const IN_STORE: u8 = 3;
 
+/// Takes a key of the store, and its value if it was not deleted.
+pub type EachEntry<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
+
 /// The store beneath, as a checkpoint sees it.
 pub trait Beneath {
     /// Its files, which stay until the next call: names and where they lie.
@@ -77,7 +80,7 @@ pub trait Beneath {
 
     /// Calls `each` with every entry that is in memory only and was written after `since`, the
     /// newest of a key first; without a value if the key was deleted. Gives what to ask for next.
-    fn in_memory(&self, since: u64, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> u64;
+    fn in_memory(&self, since: u64, each: &mut EachEntry<'_>) -> u64;
 }
 
 /// A delta that the next checkpoint needs.

@@ -4,7 +4,7 @@
 //! 1. A slot with a key has [`LIVE`]; one without has no mark at all.
 //! 2. [`DIRTY`]: it changed since a checkpoint last took it. [`STALE`]: it changed since the store
 //!    last had it, so it must be written before it may go.
-//! 3. [`HELD`] slots are named by rows under way and never go.
+//! 3. Held slots are named by rows under way and never go.
 //! 4. Nothing is marked until [`Residence::begin`]: a run that keeps nothing pays nothing.
 
 use super::touched::Touched;

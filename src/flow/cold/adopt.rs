@@ -7,7 +7,7 @@ use crate::flow::RunError;
 use crate::flow::graph::ShardGraph;
 use crate::flow::host::Host;
 use crate::flow::record::{StoreKey, timers_from};
-use crate::flow::snapshot::{Beneath, Restored, RestoredShard};
+use crate::flow::snapshot::{Beneath, EachEntry, Restored, RestoredShard};
 use crate::ground::key;
 use crate::store::entry::NEVER;
 use crate::store::options::Options;
@@ -125,7 +125,7 @@ impl<H: Host> Beneath for Cold<H> {
         Some(self.tree()?.tables().manifest())
     }
 
-    fn in_memory(&self, since: u64, each: &mut dyn FnMut(&[u8], Option<&[u8]>)) -> u64 {
+    fn in_memory(&self, since: u64, each: &mut EachEntry<'_>) -> u64 {
         let mut until = since;
         if let Some(tree) = self.tree() {
             tree.in_memory(|entry| {
