@@ -18,8 +18,11 @@
 use std::collections::BTreeMap;
 
 use crate::ground::key::{hash_next, hash_word};
+use crate::ground::prefetch;
 use crate::ground::words::Words;
 
+/// Places by which a pair is asked for before it is read.
+const AHEAD: usize = 24;
 const HISTORY: u32 = 23;
 const RENEW: i64 = 128;
 /// Most live panes that ages of up to 255 tell apart with [`RENEW`] more between two builds.
@@ -336,8 +339,12 @@ impl Pairs {
                 each(value, Past::List(panes.clone()));
             }
         }
-        for &place in places.of(slot) {
-            let place = place as usize;
+        for at in places.range(slot) {
+            // Slots are mostly asked for in their order: what comes next is asked for ahead.
+            if let Some(&ahead) = places.places.get(at + AHEAD) {
+                prefetch::read(&self.table, ahead as usize);
+            }
+            let place = places.places[at] as usize;
             each(self.table[place], self.past_at(place, frontier, oldest));
         }
     }
@@ -386,9 +393,13 @@ pub struct Places {
 
 impl Places {
     fn of(&self, slot: u32) -> &[u32] {
+        &self.places[self.range(slot)]
+    }
+
+    fn range(&self, slot: u32) -> std::ops::Range<usize> {
         match self.starts.get(slot as usize..slot as usize + 2) {
-            Some(bounds) => &self.places[bounds[0] as usize..bounds[1] as usize],
-            None => &[],
+            Some(bounds) => bounds[0] as usize..bounds[1] as usize,
+            None => 0..0,
         }
     }
 }
