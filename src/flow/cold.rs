@@ -100,6 +100,8 @@ pub struct Cold<H: Host> {
     timers: RefCell<BTreeMap<u16, Timers>>,
     /// Records that were read before they are needed; who writes one takes it out.
     ahead: RefCell<HashMap<Vec<u8>, Option<Vec<u8>>>>,
+    /// For which stage they were read, and up to which due time.
+    ahead_to: Cell<(u16, Time)>,
     turn: Turn,
     /// The tables of the checkpoint that is being written.
     pinned: RefCell<Option<Tables<<H::Disk as Disk>::File>>>,
@@ -144,6 +146,7 @@ impl<H: Host> Cold<H> {
             tree: RefCell::default(),
             timers: RefCell::default(),
             ahead: RefCell::default(),
+            ahead_to: Cell::new((0, NO_MARK)),
             turn: Turn::default(),
             pinned: RefCell::default(),
             calls: Cell::new(0),
@@ -349,13 +352,9 @@ fn wanted(stage: &mut Stage) -> Vec<Wanted> {
 }
 
 /// Loads the records that were found.
-fn load(stage: &mut Stage, wanted: &[Wanted]) -> Result<(), RunError> {
-    let record = |wanted: &Wanted| wanted.record.is_some();
-    let records: Vec<(u32, &[u8])> = wanted
-        .iter()
-        .filter(|wanted| record(wanted))
-        .map(|wanted| (wanted.slot, wanted.record.as_deref().unwrap_or_default()))
-        .collect();
+fn load<'a>(stage: &mut Stage, wanted: &'a [Wanted]) -> Result<(), RunError> {
+    let record = |wanted: &'a Wanted| Some((wanted.slot, wanted.record.as_deref()?));
+    let records: Vec<(u32, &[u8])> = wanted.iter().filter_map(record).collect();
     if records.is_empty() {
         return Ok(());
     }

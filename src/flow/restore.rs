@@ -442,7 +442,8 @@ impl<'a> Read<'a> {
         }
     }
 
-    fn key(&mut self, builder: &mut BatchBuilder, width: usize) -> Result<(), RunError> {
+    /// One key of `width` columns.
+    pub fn key(&mut self, builder: &mut BatchBuilder, width: usize) -> Result<(), RunError> {
         let (mut row, mut nulls) = (vec![0; width], vec![0u64; width.div_ceil(64)]);
         for (column, value) in row.iter_mut().enumerate() {
             match self.take(1)?[0] {

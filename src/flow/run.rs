@@ -183,9 +183,9 @@ impl RunPlan {
     /// # Errors
     /// The first error of any component, after everything has been stopped and joined.
     #[allow(clippy::disallowed_methods)] // The readers' threads are started here.
-    pub fn run(self, supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
+    pub fn run(mut self, supervisor: &Arc<Supervisor>) -> Result<(), RunError> {
         let (epochs, placement) = (self.epochs.clone(), self.placement.clone());
-        let (restored, state) = (self.restored.clone(), self.state.clone());
+        let (mut restored, state) = (self.restored.take(), self.state.clone());
         let started = self.started.unwrap_or_else(Instant::now);
         let Laid { readers, shards, about, build } = self.lay();
         let sinks: Mutex<Vec<SinkNode>> = Mutex::new(Vec::new());
@@ -218,13 +218,24 @@ impl RunPlan {
                 supervisor.fail(RunError::of("epochs", error));
             }
             let failed = |error| supervisor.fail(error);
-            host_uring::run(&placement, started, shards, failed, |shard, host, rings| {
-                let (about, build, supervisor) = (about.clone(), build.clone(), supervisor.clone());
-                let (epochs, restored, state) = (epochs.clone(), restored.clone(), state.clone());
-                Laid::shard(
-                    shard, host, rings, about, build, supervisor, epochs, restored, state, &sinks,
-                )
-            });
+            // Each shard lets go of what it was restored from: it is as large as the state.
+            let items: Vec<_> = shards.into_iter().map(|rings| (rings, restored.clone())).collect();
+            restored = None;
+            host_uring::run(
+                &placement,
+                started,
+                items,
+                failed,
+                |shard, host, (rings, restored)| {
+                    let (about, build, supervisor) =
+                        (about.clone(), build.clone(), supervisor.clone());
+                    let (epochs, state) = (epochs.clone(), state.clone());
+                    Laid::shard(
+                        shard, host, rings, about, build, supervisor, epochs, restored, state,
+                        &sinks,
+                    )
+                },
+            );
             epochs.abort();
         });
         supervisor.outcome()?;

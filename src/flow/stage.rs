@@ -96,7 +96,7 @@ impl Stage {
     /// Marks from now on what changes (invariant 1).
     pub fn track(&mut self) {
         self.residence.begin(self.keys.len());
-        self.note_changes();
+        self.sorted.iter_mut().for_each(|sorted| sorted.order.track());
     }
 
     /// Takes rows in arrival order; results are left in the operators' outputs.
@@ -164,18 +164,17 @@ impl Stage {
         Ok(())
     }
 
-    /// Marks what changed without being named by rows.
+    /// Marks what changed without being named by rows. Operators are asked in any case: what they
+    /// note must not grow.
     fn note_changes(&mut self) {
         self.changed.clear();
         for Plain { operator, .. } in &mut self.plain {
             operator.take_changed(&mut self.changed);
         }
-        if self.residence.is_on() {
-            if let Some(sorted) = &mut self.sorted {
-                sorted.order.take_changed(&mut self.changed);
-            }
-            self.residence.touch(&self.changed, self.keys.len());
+        if let Some(sorted) = &mut self.sorted {
+            sorted.order.take_changed(&mut self.changed);
         }
+        self.residence.touch(&self.changed, self.keys.len());
     }
 
     /// Takes the watermark.

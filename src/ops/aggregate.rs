@@ -9,7 +9,7 @@ use crate::expr::aggregate::AggregateSelect;
 use crate::ground::time::Time;
 use crate::ops::accumulate::{Arguments, Batch, Emitter, Input, Layout, Merged, Object};
 use crate::ops::output::Outputs;
-use crate::ops::{Keyed, KeyedRows, Ledger, OpError};
+use crate::ops::{Keyed, KeyedRows, Ledger, OpError, Stateful};
 use crate::state::Handle;
 use crate::state::distinct::Distinct;
 use crate::state::keys::KeyTable;
@@ -67,6 +67,15 @@ impl Aggregate {
     }
 }
 
+impl Stateful for Aggregate {
+    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
+        visit("all", &mut self.core.panes);
+        for (i, (_, set)) in self.core.distinct.iter_mut().enumerate() {
+            visit(&format!("distinct_{i}"), set);
+        }
+    }
+}
+
 impl Keyed for Aggregate {
     fn rows(
         &mut self,
@@ -102,13 +111,6 @@ impl Keyed for Aggregate {
         _out: &mut Outputs,
     ) -> Result<(), OpError> {
         Ok(())
-    }
-
-    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
-        visit("all", &mut self.core.panes);
-        for (i, (_, set)) in self.core.distinct.iter_mut().enumerate() {
-            visit(&format!("distinct_{i}"), set);
-        }
     }
 
     fn ledger(&self) -> Ledger {

@@ -190,9 +190,45 @@ pub struct Stretch<'a> {
     pub late: KeyedRows<'a>,
 }
 
+/// What an operator that keeps state by key lets others know of it, so that keys can be saved,
+/// leave memory, come back and move.
+pub trait Stateful {
+    /// Shows every state handle under its name, for saving, loading and clearing keys.
+    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle));
+
+    /// The least watermark after `after` at which something is to be done for a slot whose key no
+    /// row names: it must be in memory then. [`END`] if there is none. O(panes) or O(1).
+    fn due(&self, _slot: u32, _after: Time) -> Time {
+        END
+    }
+
+    /// Whether what is known of a slot can still matter once the watermark is at `after`.
+    fn lasts(&self, _slot: u32, _after: Time) -> bool {
+        true
+    }
+
+    /// Does what is due at the watermark `due` for some slots, which have come to memory for that.
+    /// The watermark before has been told; `due` itself will be.
+    ///
+    /// # Errors
+    /// [`OpError`] stops the run.
+    fn catch_up(
+        &mut self,
+        _slots: &[u32],
+        _due: Time,
+        _keys: &KeyTable,
+        _out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        Ok(())
+    }
+
+    /// Appends slots that changed since the last call though no row named them.
+    fn take_changed(&mut self, _out: &mut Vec<u32>) {}
+}
+
 /// An operator behind the ordering stage: it sees the rows of its keys in event-time order, ties as
 /// they arrived, each before the watermark that lets it through is told.
-pub trait Ordered {
+pub trait Ordered: Stateful {
     /// Takes a stretch of the sequence that the stage gives. What the operator puts out may not
     /// depend on how the sequence is cut.
     ///
@@ -245,44 +281,12 @@ pub trait Ordered {
         out: &mut Outputs,
     ) -> Result<(), OpError>;
 
-    /// Shows every state handle under its name.
-    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle));
-
-    /// The least watermark after `after` at which something is to be done for a slot whose key no
-    /// row names: it must be in memory then. [`END`] if there is none. O(panes) or O(1).
-    fn due(&self, _slot: u32, _after: Time) -> Time {
-        END
-    }
-
-    /// Whether what is known of a slot can still matter once the watermark is at `after`.
-    fn lasts(&self, _slot: u32, _after: Time) -> bool {
-        true
-    }
-
-    /// Does what is due at the watermark `due` for some slots, which have come to memory for that.
-    /// The watermark before has been told; `due` itself will be.
-    ///
-    /// # Errors
-    /// [`OpError`] stops the run.
-    fn catch_up(
-        &mut self,
-        _slots: &[u32],
-        _due: Time,
-        _keys: &KeyTable,
-        _out: &mut Outputs,
-    ) -> Result<(), OpError> {
-        Ok(())
-    }
-
-    /// Appends slots that changed since the last call though no row named them.
-    fn take_changed(&mut self, _out: &mut Vec<u32>) {}
-
     /// Rows in, late and so on, so far.
     fn ledger(&self) -> Ledger;
 }
 
 /// An operator that keeps state by key.
-pub trait Keyed {
+pub trait Keyed: Stateful {
     /// Takes rows of input `input` whose watermarks are in `rows.marks`; fires what these
     /// watermarks make due between the rows.
     ///
@@ -305,38 +309,6 @@ pub trait Keyed {
         keys: &KeyTable,
         out: &mut Outputs,
     ) -> Result<(), OpError>;
-
-    /// Shows every state handle under its name, for saving, loading and clearing keys.
-    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle));
-
-    /// The least watermark after `after` at which something is to be done for a slot whose key no
-    /// row names: it must be in memory then. [`END`] if there is none. O(panes) or O(1).
-    fn due(&self, _slot: u32, _after: Time) -> Time {
-        END
-    }
-
-    /// Whether what is known of a slot can still matter once the watermark is at `after`.
-    fn lasts(&self, _slot: u32, _after: Time) -> bool {
-        true
-    }
-
-    /// Does what is due at the watermark `due` for some slots, which have come to memory for that.
-    /// The watermark before has been told; `due` itself will be.
-    ///
-    /// # Errors
-    /// [`OpError`] stops the run.
-    fn catch_up(
-        &mut self,
-        _slots: &[u32],
-        _due: Time,
-        _keys: &KeyTable,
-        _out: &mut Outputs,
-    ) -> Result<(), OpError> {
-        Ok(())
-    }
-
-    /// Appends slots that changed since the last call though no row named them.
-    fn take_changed(&mut self, _out: &mut Vec<u32>) {}
 
     /// Rows in, late and so on, so far.
     fn ledger(&self) -> Ledger;

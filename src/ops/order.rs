@@ -221,24 +221,29 @@ impl Order {
         self.queue.calendar.len()
     }
 
-    /// Appends the slots of rows that operators were given since the last call, and those that
-    /// changed by time alone. From the first call on they are noted.
+    /// Notes from now on which slots' rows operators are given.
+    pub fn track(&mut self) {
+        self.handed.get_or_insert_default();
+    }
+
+    /// Appends the slots that changed by time alone since the last call, and, where they are noted
+    /// ([`Order::track`]), those of rows that operators were given.
     pub fn take_changed(&mut self, out: &mut Vec<u32>) {
-        out.append(self.handed.get_or_insert_default());
+        self.handed.iter_mut().for_each(|handed| out.append(handed));
         self.operators.iter_mut().for_each(|operator| operator.take_changed(out));
     }
 
-    /// As [`Ordered::due`], over all operators. Rows that wait are not looked at.
+    /// As [`Stateful::due`], over all operators. Rows that wait are not looked at.
     pub fn due(&self, slot: u32, after: Time) -> Time {
         self.operators.iter().map(|operator| operator.due(slot, after)).min().unwrap_or(END)
     }
 
-    /// As [`Ordered::lasts`], for any of the operators. Rows that wait are not looked at.
+    /// As [`Stateful::lasts`], for any of the operators. Rows that wait are not looked at.
     pub fn lasts(&self, slot: u32, after: Time) -> bool {
         self.operators.iter().any(|operator| operator.lasts(slot, after))
     }
 
-    /// As [`Ordered::catch_up`], for all operators. No row of the slots waits.
+    /// As [`Stateful::catch_up`], for all operators. No row of the slots waits.
     ///
     /// # Errors
     /// [`OpError`] of an operator.

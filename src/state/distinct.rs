@@ -467,9 +467,10 @@ impl Handle for Distinct {
         }
         if !index.ahead.is_empty() {
             let gone = |slot: u32| !index.ahead(slot).is_empty();
-            let gone: Vec<u32> = slots.iter().copied().filter(|&slot| gone(slot)).collect();
+            let mut gone: Vec<u32> = slots.iter().copied().filter(|&slot| gone(slot)).collect();
+            gone.sort_unstable();
             for waiting in self.ahead.values_mut().filter(|_| !gone.is_empty()) {
-                waiting.pairs.retain(|(of, _)| !gone.contains(of));
+                waiting.pairs.retain(|(of, _)| gone.binary_search(of).is_err());
             }
         }
     }

@@ -1,23 +1,19 @@
-//! The tables of the state's tree in a checkpoint, which have checksums of their own: every block
-//! is read at its place, then what the table says of itself is compared.
+//! The tables of the state's tree in a checkpoint, which have checksums of their own: the store
+//! audits them, here through the system's cache and without an executor.
 //!
-//! 1. Every damaged block is named, not only the first: a block's checksum is seeded with its
-//!    place, so behind a damaged one the next whole one is found page by page.
+//! 1. Every damaged block is named, not only the first.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::rc::Rc;
 
 use super::files::Damage;
 use crate::edge::file::parts::failure;
 use crate::flow::reader::block_on;
 use crate::port::PortError;
-use crate::store::block::{BlockKind, Place, sealed_len, unseal};
-use crate::store::disk::{self, DiskError, DiskFailure, PAGE, Request};
-use crate::store::error::StoreError;
-use crate::store::table::Table;
+use crate::store::disk::{self, DiskError, DiskFailure, Request};
+use crate::store::table::audit;
 
 /// The number of the table that a file of this name holds.
 pub fn table_id(name: &str) -> Option<u64> {
@@ -30,60 +26,12 @@ pub fn table_id(name: &str) -> Option<u64> {
 /// # Errors
 /// [`PortError::Io`] if it cannot be read.
 pub fn damages(path: &Path, name: &str, id: u64) -> Result<Vec<Damage>, PortError> {
-    let failed = |error| failure("read", path, error);
-    let file = File::open(path).map_err(failed)?;
-    let len = file.metadata().map_err(failed)?.len();
-    let at = |at: u64, reason: &str| Damage {
-        file: name.to_string(),
-        offset: Some(at),
-        reason: reason.to_string(),
-    };
-    let mut found = Vec::new();
-    let (mut place, mut is_lost) = (0, false);
-    // The last page is the footer's, which `Table::open` checks.
-    while place + (PAGE as u64) < len {
-        match block_at(&file, id, place, len).map_err(failed)? {
-            Ok(bytes) => (place, is_lost) = (place + bytes, false),
-            Err(why) => {
-                if !is_lost {
-                    found.push(at(place, why));
-                }
-                (place, is_lost) = (place + PAGE as u64, true);
-            }
-        }
+    let file = File::open(path).map_err(|error| failure("read", path, error))?;
+    let damage = |(at, reason)| Damage { file: name.to_string(), offset: Some(at), reason };
+    match block_on(audit(Opened { file, name: name.to_string() }, id)) {
+        Ok(flaws) => Ok(flaws.into_iter().map(damage).collect()),
+        Err(error) => Ok(vec![Damage::whole(name, error.to_string())]),
     }
-    match block_on(verify(Opened { file, name: name.to_string() }, id)) {
-        // The footer is looked at first; anything else is known already.
-        Err(StoreError::Corrupt { at: place, what, .. })
-            if found.is_empty() || place + PAGE as u64 == len =>
-        {
-            found.push(at(place, what));
-        }
-        Err(error) if found.is_empty() => found.push(Damage::whole(name, error.to_string())),
-        _ => {}
-    }
-    Ok(found)
-}
-
-/// Bytes of the block at a place, or what is wrong with it.
-fn block_at(file: &File, id: u64, at: u64, len: u64) -> io::Result<Result<u64, &'static str>> {
-    let mut sealed = vec![0; PAGE];
-    file.read_exact_at(&mut sealed, at)?;
-    let Some(bytes) = sealed_len(&sealed).filter(|bytes| at + *bytes as u64 <= len) else {
-        return Ok(Err("no block starts here"));
-    };
-    sealed.resize(bytes, 0);
-    file.read_exact_at(&mut sealed[PAGE..], at + PAGE as u64)?;
-    let kinds =
-        [BlockKind::Data, BlockKind::Index, BlockKind::Top, BlockKind::Filter, BlockKind::Bounds];
-    // An unknown kind is a wrong checksum too.
-    let kind = kinds.into_iter().find(|kind| *kind as u8 == sealed[16]);
-    let unsealed = unseal(kind.unwrap_or(BlockKind::Data), &sealed, Place { file_id: id, at });
-    Ok(unsealed.map(|_| bytes as u64))
-}
-
-async fn verify(file: Opened, id: u64) -> Result<(), StoreError> {
-    Rc::new(Table::open(file, id, true).await?).verify().await
 }
 
 /// A file as the store reads it, through the system's cache and to be read only.
@@ -146,7 +94,7 @@ impl disk::File for Opened {
 mod tests {
     use super::*;
     use crate::store::codec::Codec;
-    use crate::store::disk::Disk;
+    use crate::store::disk::{Disk, PAGE};
     use crate::store::disk_sim::{Faults, SimDisk};
     use crate::store::entry::{Entry, Kind, NEVER};
     use crate::store::table::TableWriter;

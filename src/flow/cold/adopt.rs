@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::{Cold, NOW_MS, StateSettings, of_disk, of_store};
+use super::{Cold, NOW_MS, of_disk, of_store};
 use crate::flow::RunError;
 use crate::flow::graph::ShardGraph;
 use crate::flow::host::Host;
 use crate::flow::record::{StoreKey, timers_from};
 use crate::flow::snapshot::{Beneath, EachEntry, Restored, RestoredShard};
 use crate::ground::key;
+use crate::store::disk::Disk;
 use crate::store::entry::NEVER;
 use crate::store::options::Options;
 use crate::store::tree::Tree;
@@ -40,8 +41,8 @@ impl<H: Host> Cold<H> {
         let tree = if restored.shards.len() == graph.shards {
             let own = &restored.shards[self.shard];
             match own.has_store() {
-                true => Tree::restore(disk, &below(own)?, options).await,
-                false => Tree::open(disk, options).await,
+                true => Tree::restore(disk.clone(), &below(own)?, options).await,
+                false => Tree::open(disk.clone(), options).await,
             }
         } else {
             Tree::open(disk.clone(), options).await
@@ -52,8 +53,13 @@ impl<H: Host> Cold<H> {
             {
                 let folder = format!("{}/from-{number:03}-{:03}", settings.folder, self.shard);
                 let options = Options { folder, ..settings.options(self.shard, 1) };
-                let old = Tree::restore(self.disk(settings).await?, &below(shard)?, options).await;
+                let old = Tree::restore(disk.clone(), &below(shard)?, options.clone()).await;
                 self.copy(&old.map_err(of_store)?, &tree, graph.shards).await?;
+                // Links would keep the room of tables that no checkpoint has any more.
+                for name in disk.list(&options.folder).await.map_err(of_disk)? {
+                    let path = format!("{}/{name}", options.folder);
+                    disk.remove(&path).await.map_err(of_disk)?;
+                }
             }
         }
         graph.is_cold = true;
@@ -68,10 +74,6 @@ impl<H: Host> Cold<H> {
             }
         }
         Ok(())
-    }
-
-    async fn disk(&self, settings: &StateSettings) -> Result<H::Disk, RunError> {
-        self.host.disk(&settings.data_dir).await.map_err(of_disk)
     }
 
     /// Copies what is this shard's.

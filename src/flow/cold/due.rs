@@ -12,10 +12,10 @@ use crate::flow::graph::ShardGraph;
 use crate::flow::host::Host;
 use crate::flow::record::{StoreKey, record_key, timer_key, timers_from};
 use crate::flow::restore::{Read, resolve};
+use crate::ground::batch::BatchBuilder;
 use crate::ground::key;
 use crate::ground::limits::{COLD_DUE_KEYS, COLD_NEAR_TIMERS};
 use crate::ground::time::{END, NEVER as NO_MARK, Time};
-use crate::store::error::StoreError;
 use crate::store::tree::Tree;
 
 impl<H: Host> Cold<H> {
@@ -28,7 +28,7 @@ impl<H: Host> Cold<H> {
         due: Time,
         mark: Time,
     ) -> Result<(), RunError> {
-        let tree = self.tree().ok_or_else(|| of_store(StoreError::Busy))?;
+        let tree = self.tree().expect("timers are those of a tree");
         let id = {
             let mut graph = graph.borrow_mut();
             // What is due before, for keys in memory.
@@ -37,7 +37,6 @@ impl<H: Host> Cold<H> {
             }
             graph.stages[at].id
         };
-        self.read_ahead(&tree, id, mark).await?;
         loop {
             let timers = self.take_due(&tree, id, due).await?;
             if timers.is_empty() {
@@ -48,6 +47,7 @@ impl<H: Host> Cold<H> {
                 }
                 return Ok(());
             }
+            self.read_ahead(&tree, id, &timers, due, mark).await?;
             let mut came = self.come(graph, at, &timers)?;
             self.fetch(&mut came).await?;
             let leaving = {
@@ -102,32 +102,40 @@ impl<H: Host> Cold<H> {
         }
     }
 
-    /// Reads the records of keys that are due soon, all together: each may be due at a time of its
-    /// own, and reads one by one would wait one by one.
+    /// Reads the records of keys that are due now and soon, all together: each may be due at a time
+    /// of its own, and reads one by one would wait one by one.
     async fn read_ahead(
         &self,
         tree: &Tree<H::Disk>,
         stage: u16,
+        now: &[Vec<u8>],
+        due: Time,
         mark: Time,
     ) -> Result<(), RunError> {
-        if !self.ahead.borrow().is_empty() {
+        let (of, to) = self.ahead_to.get();
+        if of == stage && due <= to {
             return Ok(());
         }
-        let keys: Vec<Vec<u8>> = {
+        let (keys, to): (Vec<Vec<u8>>, Time) = {
             let timers = self.timers.borrow();
-            let of_stage = timers.get(&stage).into_iter();
-            let soon = of_stage.flat_map(|timers| timers.look(mark, COLD_DUE_KEYS));
-            let key = |timer: &Vec<u8>| match StoreKey::of(timer) {
+            let room = COLD_DUE_KEYS.saturating_sub(now.len());
+            let soon = timers.get(&stage).into_iter().flat_map(|timers| timers.look(mark, room));
+            let all: Vec<&Vec<u8>> = now.iter().chain(soon).collect();
+            let key = |timer: &&Vec<u8>| match StoreKey::of(timer) {
                 Some(StoreKey::Timer { stage, group, key, .. }) => record_key(stage, group, key),
                 _ => Vec::new(),
             };
-            soon.map(key).collect()
+            (all.iter().map(key).collect(), all.last().map_or(due, |last| due_of(last)))
         };
         let named: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let mut found: Vec<Option<Vec<u8>>> = vec![None; keys.len()];
         let each = |i: usize, value: Option<&[u8]>| found[i] = value.map(<[u8]>::to_vec);
         tree.get_many(&named, NOW_MS, each).await.map_err(of_store)?;
-        self.ahead.borrow_mut().extend(keys.into_iter().zip(found));
+        // What is left there is of keys that were in memory after all.
+        let mut ahead = self.ahead.borrow_mut();
+        ahead.clear();
+        ahead.extend(keys.into_iter().zip(found));
+        self.ahead_to.set((stage, to));
         Ok(())
     }
 
@@ -141,12 +149,15 @@ impl<H: Host> Cold<H> {
         let mut graph = graph.borrow_mut();
         let shards = graph.shards;
         let stage = &mut graph.stages[at];
+        let width = stage.key_types.len();
+        let mut keys = BatchBuilder::new(width, timers.len());
         for timer in timers {
             let Some(StoreKey::Timer { key, .. }) = StoreKey::of(timer) else { continue };
             let mut read = Read { rest: key, what: "a timer of the store".to_string() };
-            let batch = read.keys(1, stage.key_types.len())?;
-            resolve(stage, &batch, |group| key::shard_of(group, shards) == self.shard)?;
+            read.key(&mut keys, width)?;
         }
+        let is_own = |group| key::shard_of(group, shards) == self.shard;
+        resolve(stage, &keys.finish(), is_own)?;
         Ok(wanted(stage))
     }
 }

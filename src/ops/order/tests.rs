@@ -9,6 +9,7 @@ use crate::ground::batch::RecordBatch;
 use crate::ground::schema::{Column, DataType};
 use crate::ground::slot;
 use crate::ground::time::{END, NEVER};
+use crate::ops::Stateful;
 use proptest::prelude::*;
 
 /// An input row: time, key slot, a number or NULL, a text or NULL, and how far the watermark
@@ -49,6 +50,10 @@ fn read(rows: &KeyedRows<'_>, i: usize) -> Row {
     }
 }
 
+impl Stateful for Recorder {
+    fn state(&mut self, _: &mut dyn FnMut(&str, &mut dyn Handle)) {}
+}
+
 impl Ordered for Recorder {
     fn ordered(&mut self, rows: &KeyedRows<'_>, _: &mut Outputs) -> Result<(), OpError> {
         for i in 0..rows.slots.len() {
@@ -79,8 +84,6 @@ impl Ordered for Recorder {
         *self.told.borrow_mut() = watermark;
         Ok(())
     }
-
-    fn state(&mut self, _: &mut dyn FnMut(&str, &mut dyn Handle)) {}
 
     fn ledger(&self) -> Ledger {
         Ledger::default()

@@ -26,7 +26,7 @@ use crate::ground::schema::Schema;
 use crate::ground::time::{END, Time};
 use crate::ops::order::ahead::Ahead;
 use crate::ops::output::Outputs;
-use crate::ops::{KeyedRows, Ledger, OpError, Ordered, Stretch};
+use crate::ops::{KeyedRows, Ledger, OpError, Ordered, Stateful, Stretch};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
 use ast::{AfterMatch, Ast};
@@ -200,6 +200,46 @@ impl Pattern {
     }
 }
 
+impl Stateful for Pattern {
+    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
+        match &mut self.executor {
+            Executor::Machine(machine) => visit("partial matches", &mut machine.store),
+            Executor::Strict(strict) => visit("prefixes", &mut strict.rings),
+        }
+    }
+
+    fn due(&self, slot: u32, _after: Time) -> Time {
+        match &self.executor {
+            Executor::Machine(machine) => machine.store.armed(slot),
+            Executor::Strict(_) => END,
+        }
+    }
+
+    fn lasts(&self, slot: u32, _after: Time) -> bool {
+        match &self.executor {
+            Executor::Machine(_) => true,
+            Executor::Strict(strict) => strict.rings.has_prefix(slot),
+        }
+    }
+
+    fn catch_up(
+        &mut self,
+        _slots: &[u32],
+        due: Time,
+        keys: &KeyTable,
+        out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        // Each key has a timer of its own, so meeting them again meets those that came.
+        self.watermark(due, keys, out)
+    }
+
+    fn take_changed(&mut self, out: &mut Vec<u32>) {
+        if let Executor::Machine(machine) = &mut self.executor {
+            machine.store.take_met(out);
+        }
+    }
+}
+
 impl Ordered for Pattern {
     /// A late row changes no partial match, so the rows between which it stands are tried together.
     fn rows(&mut self, stretch: &Stretch<'_>, out: &mut Outputs) -> Result<(), OpError> {
@@ -264,44 +304,6 @@ impl Ordered for Pattern {
             self.flush(out);
         }
         Ok(())
-    }
-
-    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
-        match &mut self.executor {
-            Executor::Machine(machine) => visit("partial matches", &mut machine.store),
-            Executor::Strict(strict) => visit("prefixes", &mut strict.rings),
-        }
-    }
-
-    fn due(&self, slot: u32, _after: Time) -> Time {
-        match &self.executor {
-            Executor::Machine(machine) => machine.store.armed(slot),
-            Executor::Strict(_) => END,
-        }
-    }
-
-    fn lasts(&self, slot: u32, _after: Time) -> bool {
-        match &self.executor {
-            Executor::Machine(_) => true,
-            Executor::Strict(strict) => strict.rings.has_prefix(slot),
-        }
-    }
-
-    fn catch_up(
-        &mut self,
-        _slots: &[u32],
-        due: Time,
-        keys: &KeyTable,
-        out: &mut Outputs,
-    ) -> Result<(), OpError> {
-        // Each key has a timer of its own, so meeting them again meets those that came.
-        self.watermark(due, keys, out)
-    }
-
-    fn take_changed(&mut self, out: &mut Vec<u32>) {
-        if let Executor::Machine(machine) = &mut self.executor {
-            machine.store.take_met(out);
-        }
     }
 
     fn ledger(&self) -> Ledger {

@@ -10,7 +10,7 @@ use super::{Executor, Pattern};
 use crate::expr::Condition;
 use crate::ground::time::Time;
 use crate::ops::output::Outputs;
-use crate::ops::{KeyedRows, Ordered, Rows};
+use crate::ops::{KeyedRows, Ordered, Rows, Stateful};
 use crate::state::keys::KeyTable;
 
 /// Tests that patterns are made of; the last ones read what was taken.

@@ -21,7 +21,7 @@ use crate::ground::schema::Schema;
 use crate::ground::time::{END, NEVER, Time};
 use crate::ops::accumulate::{Arguments, Batch, Emitter, Input, Layout, Merged, Object};
 use crate::ops::output::Outputs;
-use crate::ops::{Keyed, KeyedRows, Ledger, OpError, Rows};
+use crate::ops::{Keyed, KeyedRows, Ledger, OpError, Rows, Stateful};
 use crate::state::Handle;
 use crate::state::distinct::Distinct;
 use crate::state::keys::KeyTable;
@@ -123,6 +123,41 @@ impl Sliding {
     }
 }
 
+impl Stateful for Sliding {
+    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
+        visit("panes", &mut self.core.panes);
+        for (i, (_, set)) in self.core.distinct.iter_mut().enumerate() {
+            visit(&format!("distinct_{i}"), set);
+        }
+    }
+
+    fn due(&self, slot: u32, after: Time) -> Time {
+        self.core.due(slot, after)
+    }
+
+    fn lasts(&self, slot: u32, after: Time) -> bool {
+        let dead = self.core.frame.dead(after);
+        let mut held = self.core.panes.columns().iter().filter(|c| c.touched.get(slot));
+        held.any(|column| self.core.frame.windows_of_pane(column.pane).1 > dead)
+    }
+
+    fn catch_up(
+        &mut self,
+        slots: &[u32],
+        due: Time,
+        keys: &KeyTable,
+        out: &mut Outputs,
+    ) -> Result<(), OpError> {
+        self.core.reserve(keys.len());
+        self.core.catch_up(slots, due, keys, out);
+        Ok(())
+    }
+
+    fn take_changed(&mut self, out: &mut Vec<u32>) {
+        out.append(&mut self.core.noted);
+    }
+}
+
 impl Keyed for Sliding {
     fn rows(
         &mut self,
@@ -167,39 +202,6 @@ impl Keyed for Sliding {
             self.core.advance(watermark, keys, out);
         }
         Ok(())
-    }
-
-    fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
-        visit("panes", &mut self.core.panes);
-        for (i, (_, set)) in self.core.distinct.iter_mut().enumerate() {
-            visit(&format!("distinct_{i}"), set);
-        }
-    }
-
-    fn due(&self, slot: u32, after: Time) -> Time {
-        self.core.due(slot, after)
-    }
-
-    fn lasts(&self, slot: u32, after: Time) -> bool {
-        let dead = self.core.frame.dead(after);
-        let mut held = self.core.panes.columns().iter().filter(|c| c.touched.get(slot));
-        held.any(|column| self.core.frame.windows_of_pane(column.pane).1 > dead)
-    }
-
-    fn catch_up(
-        &mut self,
-        slots: &[u32],
-        due: Time,
-        keys: &KeyTable,
-        out: &mut Outputs,
-    ) -> Result<(), OpError> {
-        self.core.reserve(keys.len());
-        self.core.catch_up(slots, due, keys, out);
-        Ok(())
-    }
-
-    fn take_changed(&mut self, out: &mut Vec<u32>) {
-        out.append(&mut self.core.noted);
     }
 
     fn ledger(&self) -> Ledger {

@@ -14,7 +14,7 @@ use crate::ground::schema::{Column, DataType, Schema};
 use crate::ground::slot::{self, array::Elements};
 use crate::ground::time::{END, NEVER, Time, watermark};
 use crate::ops::output::Outputs;
-use crate::ops::{Keyed, KeyedRows, Ledger, Rows};
+use crate::ops::{Keyed, KeyedRows, Ledger, Rows, Stateful};
 use crate::state::keys::KeyTable;
 
 #[derive(Clone, Debug, Default)]

@@ -17,7 +17,7 @@ use crate::ops::pattern::check::{Refusal, check};
 use crate::ops::pattern::strict::Known;
 use crate::ops::pattern::strict::prefixes::Lane;
 use crate::ops::pattern::{Pattern, PatternSpec};
-use crate::ops::{KeyedRows, Ordered, Rows};
+use crate::ops::{KeyedRows, Ordered, Rows, Stateful};
 use crate::state::keys::KeyTable;
 
 pub(crate) fn read(name: &str) -> Option<Vec<Json>> {
