@@ -16,6 +16,7 @@ use super::report::{
 };
 use super::{FAILED, WRONG, eprint};
 use crate::flow;
+use crate::flow::chain::RowBounds;
 use crate::flow::epochs::{Epochs, Rhythm};
 use crate::flow::gauge::Gauges;
 use crate::flow::host_uring::{self, Cores, Placement};
@@ -175,6 +176,7 @@ pub fn run(job: Job) -> Result<(), RunError> {
         min_pause_ms: settings.min_pause_ms.max(0) as u64,
         timeout_ms: settings.timeout_ms.max(1) as u64,
         tolerable_failures: settings.tolerable_failures,
+        rows: RowBounds::default(),
     };
     let names = pipeline.sources.iter().map(|plan| plan.name.clone()).collect();
     let epochs = Arc::new(Epochs::new(names, shards, durable.unwrap_or(0), rhythm, store));

@@ -109,18 +109,19 @@ impl Alignment {
         if self.is_broken.get() || arrived == 0 || arrived < self.tasks.get() {
             return;
         }
-        if let Err(error) = self.end_epoch(self.epoch.get()) {
+        if let Err(error) = self.end_epoch(self.epoch.get(), false) {
             self.failed.borrow_mut().get_or_insert(error);
         }
         self.arrived.set(0);
         self.wake();
     }
 
-    /// Prepares the sinks' parts of an epoch and gives the shard's image to the coordinator.
+    /// Prepares the sinks' parts of an epoch, which may be the run's last, and gives the shard's
+    /// share of its checkpoint to the coordinator.
     ///
     /// # Errors
     /// A sink's.
-    pub fn end_epoch(&self, epoch: u64) -> Result<(), RunError> {
+    pub fn end_epoch(&self, epoch: u64, is_last: bool) -> Result<(), RunError> {
         let mut graph = self.graph.borrow_mut();
         graph.prepare_sinks(epoch)?;
         if self.epochs.is_on() {
@@ -129,7 +130,7 @@ impl Alignment {
                 "all is settled"
             );
             let (durable, beneath) = (self.epochs.durable(), self.beneath.as_deref());
-            let share = snapshot::share(&mut graph, epoch, durable, beneath);
+            let share = snapshot::share(&mut graph, (epoch, is_last), durable, beneath);
             self.epochs.put(graph.shard, epoch, share);
         }
         Ok(())

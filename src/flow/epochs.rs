@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::chain::RowBounds;
 use crate::ground::limits::CHECKPOINT_MOST_MS;
 use crate::port::PortError;
 
@@ -90,6 +91,8 @@ pub struct Rhythm {
     pub timeout_ms: u64,
     /// So many may fail one after the other.
     pub tolerable_failures: usize,
+    /// How many rows they have.
+    pub rows: RowBounds,
 }
 
 /// What became of a run's checkpoints.
@@ -204,6 +207,11 @@ impl Epochs {
     /// Whether images of the state are asked for.
     pub fn is_on(&self) -> bool {
         self.store.is_some()
+    }
+
+    /// How many rows checkpoints have.
+    pub fn row_bounds(&self) -> RowBounds {
+        self.rhythm.rows
     }
 
     /// The epoch that readers are to end next.
@@ -466,6 +474,7 @@ mod tests {
             min_pause_ms: 0,
             timeout_ms: 60_000,
             tolerable_failures,
+            rows: RowBounds::default(),
         };
         let epochs = Epochs::new(vec!["a".into()], 2, 4, rhythm, Some(Box::new(kept.clone())));
         epochs.start();

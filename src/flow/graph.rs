@@ -13,11 +13,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::RunError;
+use super::chain::Chain;
 use super::cold::Item;
 use super::exchange::{Exchange, Parcel};
 use super::gauge::{Gauge, Gauges};
 use super::latency::{Arrival, Latency};
-use super::snapshot::Deltas;
 use super::stage::Stage;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::time::{NEVER, Time};
@@ -198,9 +198,9 @@ pub struct ShardGraph {
     /// Places of rows in a batch, all of them.
     pub all: Rc<[u32]>,
     /// What the next checkpoint gets of the shard's keys.
-    pub deltas: Deltas,
+    pub chain: Chain,
     /// Whether there are checkpoints.
-    pub keeps_deltas: bool,
+    pub keeps_changes: bool,
     /// Whether keys have left memory: then stages are reached by way of their inboxes.
     pub is_cold: bool,
 }
@@ -402,7 +402,9 @@ impl ShardGraph {
             self.stages[at].inbox.push_back(Item::Rows(parcel));
             return Ok(());
         }
-        self.stages[at].rows(input, rows, hashes)?;
+        let stage = &mut self.stages[at];
+        self.chain.log.rows(stage.id, input, rows, &stage.inputs[input]);
+        stage.rows(input, rows, hashes)?;
         self.push_stage_outputs(at)
     }
 
@@ -437,7 +439,7 @@ impl ShardGraph {
             Some(shared) => (shared.clone(), rows.select.to_vec()),
             None => {
                 let mut copy = BatchBuilder::new(rows.records.width(), rows.select.len());
-                let heaped = &self.stages[at].heaped[input];
+                let heaped = &self.stages[at].inputs[input].heaped;
                 for &row in rows.select {
                     copy.push_row_of(rows.records, row as usize, heaped);
                 }
@@ -465,6 +467,9 @@ impl ShardGraph {
             let item = Item::Watermark { mark: watermark, arrival: self.arrival };
             self.stages[at].inbox.push_back(item);
             return Ok(());
+        }
+        if watermark != self.stages[at].reached() {
+            self.chain.log.watermark(self.stages[at].id, watermark);
         }
         self.stage_watermark_now(at, watermark)
     }

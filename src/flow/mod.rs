@@ -11,6 +11,7 @@
 //! stage puts out is numbered by the same blocks.
 
 pub mod align;
+pub mod chain;
 pub mod cold;
 pub mod epochs;
 pub mod exchange;
@@ -20,6 +21,7 @@ pub mod graph;
 pub mod host;
 pub mod host_uring;
 pub mod latency;
+pub mod log;
 pub mod reader;
 pub mod record;
 pub mod restore;

@@ -3,8 +3,13 @@
 //! 1. A key goes to the shard that owns its group now, whoever owned it before.
 //! 2. A stage is known by its name, which has those of its transforms; one that the pipeline no
 //!    longer has, or has otherwise, is an error that says so.
-//! 3. Deltas are read from the newest to the oldest, and in each the parts from the last to the
+//! 3. On as many shards as before each takes what its own knew. On other numbers, rows that are to
+//!    be worked through again are, for each of the old shards by itself, before keys are dealt.
+//! 4. Deltas are read from the newest to the oldest, and in each the parts from the last to the
 //!    first: what was read of a key first is right (snapshot invariant 1).
+
+mod read;
+mod replay;
 
 use hashbrown::HashSet;
 
@@ -13,22 +18,27 @@ use super::cold::Cold;
 use super::graph::ShardGraph;
 use super::host::Host;
 use super::record::{self, StoreKey};
+use super::run::Build;
 use super::snapshot::{
-    DELTA, DELTA_MAGIC, IMAGE, IMAGE_MAGIC, IN_STORE, LOT, Restored, RestoredShard, STORE_MEMORY,
+    DELTA, DELTA_MAGIC, IMAGE, IMAGE_MAGIC, IN_STORE, LOG, LOT, Restored, RestoredShard, START,
+    STORE_MEMORY, whole,
 };
 use super::stage::Stage;
-use crate::ground::batch::{BatchBuilder, RecordBatch};
+use crate::ground::batch::RecordBatch;
+use crate::ground::key;
 use crate::ground::time::Time;
-use crate::ground::{key, slot};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
 use crate::state::residence::{LIVE, STALE, STORED};
+
+pub(super) use read::Read;
+use replay::replay;
 
 /// Keys whose slots are found together.
 const TOGETHER: usize = 1024;
 
 /// Gives a graph, which has seen nothing yet, what the shards of a checkpoint knew of the keys that
-/// are its own now, and the store beneath what it had.
+/// are its own now, and the store beneath what it had. `build` makes stages like the graph's.
 ///
 /// # Errors
 /// [`RunError`]: a file that is damaged or does not belong to this pipeline.
@@ -36,29 +46,107 @@ pub async fn restore<H: Host>(
     graph: &mut ShardGraph,
     restored: &Restored,
     cold: &Cold<H>,
+    build: &dyn Build,
 ) -> Result<(), RunError> {
     for (number, shard) in restored.shards.iter().enumerate() {
-        let what = format!("image of shard {number}");
-        let Some((_, image)) = shard.read.iter().find(|(name, _)| name == IMAGE) else {
-            return Err(RunError::of("checkpoint", format!("there is no {what}")));
-        };
-        take_image(graph, &mut Read { rest: image, what })?;
+        image(shard, IMAGE, number)?.note_reached(graph);
     }
-    let has_store = restored.shards.iter().any(RestoredShard::has_store);
-    let mut in_store = InStore::default();
-    if has_store {
-        cold.adopt(graph, restored).await?;
-    }
-    for (number, shard) in restored.shards.iter().enumerate() {
-        let mut deltas: Vec<_> =
-            shard.read.iter().filter(|(name, _)| name.starts_with(DELTA)).collect();
-        deltas.sort_by(|(a, _), (b, _)| b.cmp(a));
-        for (name, bytes) in deltas {
-            let what = format!("`{name}` of shard {number}");
-            take_delta(graph, Read { rest: bytes, what }, cold, has_store, &mut in_store).await?;
+    if restored.shards.len() == graph.shards {
+        let (number, own) = (graph.shard, &restored.shards[graph.shard]);
+        load_image(graph, own, number)?;
+        if own.has_store() {
+            cold.adopt(graph, restored).await?;
+        }
+        load_keys(graph, own, number, cold).await?;
+    } else {
+        // What each of them knew, with no rows to be worked through: they went to stages whose
+        // watermarks were their own.
+        let mut plain: Vec<Option<RestoredShard>> = Vec::new();
+        for (number, shard) in restored.shards.iter().enumerate() {
+            plain.push(match shard.has_log() {
+                true => Some(work_off(graph, shard, number, cold, build).await?),
+                false => None,
+            });
+        }
+        let shards = restored.shards.iter().zip(&plain);
+        let shards: Vec<&RestoredShard> =
+            shards.map(|(shard, plain)| plain.as_ref().unwrap_or(shard)).collect();
+        for (number, shard) in shards.iter().enumerate() {
+            load_image(graph, shard, number)?;
+        }
+        if shards.iter().any(|shard| shard.has_store()) {
+            cold.adopt(graph, restored).await?;
+        }
+        for (number, shard) in shards.iter().enumerate() {
+            load_keys(graph, shard, number, cold).await?;
         }
     }
     graph.stages.iter_mut().for_each(|stage| drop(stage.keys.take_fresh()));
+    Ok(())
+}
+
+/// What a shard with logs knew of the keys that are `graph`'s now, as files without logs.
+async fn work_off<H: Host>(
+    graph: &mut ShardGraph,
+    shard: &RestoredShard,
+    number: usize,
+    cold: &Cold<H>,
+    build: &dyn Build,
+) -> Result<RestoredShard, RunError> {
+    let mut fresh = build.stages()?;
+    fresh.iter_mut().for_each(Stage::track);
+    let kept = std::mem::replace(&mut graph.stages, fresh);
+    let done = match load_image(graph, shard, number) {
+        Ok(()) => load_keys(graph, shard, number, cold).await,
+        Err(error) => Err(error),
+    };
+    let read = done.map(|()| whole(graph));
+    graph.stages = kept;
+    Ok(RestoredShard { read: read?, ..RestoredShard::default() })
+}
+
+/// The stages as an image says; with logs, as the one from which they go on.
+fn load_image(
+    graph: &mut ShardGraph,
+    shard: &RestoredShard,
+    number: usize,
+) -> Result<(), RunError> {
+    let has_log = shard.has_log();
+    let image = image(shard, if has_log { START } else { IMAGE }, number)?;
+    image.stages.iter().try_for_each(|stage| load_stage(graph, stage, has_log))
+}
+
+/// The keys of a shard, whose image has been loaded.
+async fn load_keys<H: Host>(
+    graph: &mut ShardGraph,
+    shard: &RestoredShard,
+    number: usize,
+    cold: &Cold<H>,
+) -> Result<(), RunError> {
+    let mut in_store = InStore::default();
+    for (name, bytes) in shard.named(DELTA).iter().rev() {
+        let read = Read { rest: bytes, what: format!("`{name}` of shard {number}") };
+        take_delta(graph, read, cold, shard.has_store(), &mut in_store).await?;
+    }
+    if !shard.has_log() {
+        return Ok(());
+    }
+    for (name, bytes) in shard.named(LOG) {
+        let what = format!("`{name}` of shard {number}");
+        replay(graph, Read { rest: bytes, what })?;
+    }
+    for known in &image(shard, IMAGE, number)?.stages {
+        let stage = graph.stages.iter().find(|stage| stage.name == known.name);
+        let reached = stage.map(Stage::reached);
+        if reached != Some(known.watermark) {
+            let (name, wanted) = (&known.name, known.watermark);
+            let why = format!(
+                "`{name}` comes to the watermark {reached:?} by the rows that are kept, and was at \
+                 {wanted} (a bug)"
+            );
+            return Err(RunError::of("checkpoint", why));
+        }
+    }
     Ok(())
 }
 
@@ -67,62 +155,115 @@ impl RestoredShard {
     pub fn has_store(&self) -> bool {
         self.read.iter().any(|(name, _)| name == crate::store::manifest::NAME)
     }
+
+    /// Whether rows are to be worked through again.
+    pub fn has_log(&self) -> bool {
+        self.read.iter().any(|(name, _)| name == START)
+    }
+
+    /// The files whose names begin so, in their order.
+    fn named(&self, prefix: &str) -> Vec<&(String, Vec<u8>)> {
+        let mut files: Vec<_> =
+            self.read.iter().filter(|(name, _)| name.starts_with(prefix)).collect();
+        files.sort_by(|(a, _), (b, _)| a.cmp(b));
+        files
+    }
 }
 
-fn take_image(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<(), RunError> {
+/// An image, taken apart.
+struct Image<'a> {
+    reached: Vec<(String, Time)>,
+    stages: Vec<ImageStage<'a>>,
+}
+
+struct ImageStage<'a> {
+    name: String,
+    id: u16,
+    watermark: Time,
+    key_columns: usize,
+    forms: Vec<u64>,
+    /// Names of handles and what they know beside keys.
+    handles: Vec<(String, &'a [u8])>,
+}
+
+impl Image<'_> {
+    fn note_reached(&self, graph: &mut ShardGraph) {
+        self.reached.iter().for_each(|(name, reached)| graph.note_reached(name, *reached));
+    }
+}
+
+fn image<'a>(shard: &'a RestoredShard, name: &str, number: usize) -> Result<Image<'a>, RunError> {
+    let what = format!("`{name}` of shard {number}");
+    let Some((_, bytes)) = shard.read.iter().find(|(own, _)| own == name) else {
+        return Err(RunError::of("checkpoint", format!("there is no {what}")));
+    };
+    let mut read = Read { rest: bytes, what };
     if read.take(IMAGE_MAGIC.len())? != IMAGE_MAGIC {
         return Err(read.damaged("it is no image of this version"));
     }
+    let mut image = Image { reached: Vec::new(), stages: Vec::new() };
     for _ in 0..read.len()? {
-        let name = read.name()?;
-        let reached = read.word()? as Time;
-        let own = graph.reached.iter_mut().find(|(own, _)| *own == name);
-        if let Some((_, own)) = own {
-            *own = reached.max(*own);
+        image.reached.push((read.name()?, read.word()? as Time));
+    }
+    for _ in 0..read.len()? {
+        let (name, id) = (read.name()?, read.half()?);
+        let (watermark, key_columns) = (read.word()? as Time, read.len()?);
+        let mut stage =
+            ImageStage { name, id, watermark, key_columns, forms: Vec::new(), handles: Vec::new() };
+        for _ in 0..read.len()? {
+            stage.forms.push(read.word()?);
         }
+        for _ in 0..read.len()? {
+            stage.handles.push((read.name()?, read.bytes()?));
+        }
+        image.stages.push(stage);
     }
-    for _ in 0..read.len()? {
-        take_stage(graph, read)?;
-    }
-    Ok(())
+    Ok(image)
 }
 
-fn take_stage(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<(), RunError> {
-    let (name, id) = (read.name()?, read.half()?);
-    let watermark = read.word()? as Time;
-    let Some(at) = graph.stages.iter().position(|stage| stage.name == name) else {
-        return Err(RunError::of(
-            "checkpoint",
-            format!(
-                "it has the state of `{name}`, which the pipeline no longer has in this form; put \
-                 these transforms back as they were, or start afresh with `--restore none`"
-            ),
+/// `has_log`: rows are to be worked through again, so they must have the stage's form.
+fn load_stage(
+    graph: &mut ShardGraph,
+    known: &ImageStage<'_>,
+    has_log: bool,
+) -> Result<(), RunError> {
+    let name = &known.name;
+    let refused = |reason: String| Err(RunError::of("checkpoint", reason));
+    let Some(at) = graph.stages.iter().position(|stage| stage.name == *name) else {
+        return refused(format!(
+            "it has the state of `{name}`, which the pipeline no longer has in this form; put \
+             these transforms back as they were, or start afresh with `--restore none`"
         ));
     };
-    let old = std::mem::replace(&mut graph.stages[at].id, id);
+    let old = std::mem::replace(&mut graph.stages[at].id, known.id);
     // Numbers stay apart: a stage that is new takes the number that this one had.
     let others = graph.stages.iter_mut().enumerate().filter(|(i, _)| *i != at);
-    if let Some((_, other)) = others.into_iter().find(|(_, stage)| stage.id == id) {
+    if let Some((_, other)) = others.into_iter().find(|(_, stage)| stage.id == known.id) {
         other.id = old;
     }
     let stage = &mut graph.stages[at];
-    let columns = read.len()?;
-    if columns != stage.key_types.len() {
-        let reason = format!("`{name}` had {columns} key columns when the checkpoint was made");
-        return Err(RunError::of("checkpoint", reason));
+    if known.key_columns != stage.key_types.len() {
+        let columns = known.key_columns;
+        return refused(format!("`{name}` had {columns} key columns when the checkpoint was made"));
     }
-    stage.restore_watermark(watermark);
-    for _ in 0..read.len()? {
-        let handle = read.name()?;
-        let bytes = read.bytes()?;
+    if has_log && !stage.inputs.iter().map(|input| input.form).eq(known.forms.iter().copied()) {
+        return refused(format!(
+            "`{name}` took rows of other columns when the checkpoint was made, and it was made in \
+             the middle of a run, with rows of that form to be worked through; run the pipeline as \
+             it was once more and end it in order (SIGTERM): the checkpoint of its end has none; \
+             or start afresh with `--restore none`"
+        ));
+    }
+    stage.restore_watermark(known.watermark);
+    for (handle, bytes) in known.handles.iter().filter(|(_, bytes)| !bytes.is_empty()) {
         let mut failed = None;
         stage.state(&mut |own, state| {
-            if own == handle && !bytes.is_empty() {
+            if own == handle {
                 failed = state.load_whole(bytes).err();
             }
         });
         if let Some(error) = failed {
-            return Err(RunError::of("checkpoint", format!("`{name}`: {error}")));
+            return refused(format!("`{name}`: {error}"));
         }
     }
     Ok(())
@@ -392,110 +533,4 @@ pub(super) fn resolve(
         slots[row as usize] = Some(slot);
     }
     Ok(slots)
-}
-
-/// Reads a file of a shard; `what` says which, in errors.
-pub(super) struct Read<'a> {
-    pub rest: &'a [u8],
-    pub what: String,
-}
-
-impl<'a> Read<'a> {
-    fn damaged(&self, reason: &str) -> RunError {
-        let left = self.rest.len();
-        RunError::of("checkpoint", format!("{}: {reason} ({left} bytes left)", self.what))
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'a [u8], RunError> {
-        let Some((taken, rest)) = self.rest.split_at_checked(len) else {
-            return Err(self.damaged("it is cut short"));
-        };
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn half(&mut self) -> Result<u16, RunError> {
-        let taken = self.take(2)?;
-        Ok(u16::from_le_bytes(taken.try_into().expect("two bytes were taken")))
-    }
-
-    fn word(&mut self) -> Result<u64, RunError> {
-        let taken = self.take(8)?;
-        Ok(u64::from_le_bytes(taken.try_into().expect("eight bytes were taken")))
-    }
-
-    fn len(&mut self) -> Result<usize, RunError> {
-        let taken = self.take(4)?;
-        Ok(u32::from_le_bytes(taken.try_into().expect("four bytes were taken")) as usize)
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], RunError> {
-        let len = self.len()?;
-        self.take(len)
-    }
-
-    fn name(&mut self) -> Result<String, RunError> {
-        let bytes = self.bytes()?;
-        match std::str::from_utf8(bytes) {
-            Ok(name) => Ok(name.to_string()),
-            Err(_) => Err(self.damaged("a name is no text")),
-        }
-    }
-
-    /// One key of `width` columns.
-    pub fn key(&mut self, builder: &mut BatchBuilder, width: usize) -> Result<(), RunError> {
-        let (mut row, mut nulls) = (vec![0; width], vec![0u64; width.div_ceil(64)]);
-        for (column, value) in row.iter_mut().enumerate() {
-            match self.take(1)?[0] {
-                0 => nulls[column / 64] |= 1 << (column % 64),
-                1 => *value = self.word()?,
-                2 => {
-                    let bytes = self.bytes()?;
-                    if bytes.len() > slot::HEAPED_MAX {
-                        return Err(self.damaged("a key is too long"));
-                    }
-                    *value = slot::put(bytes, &mut builder.heap);
-                }
-                _ => return Err(self.damaged("a key is neither NULL nor a value")),
-            }
-        }
-        builder.push_nulls(&row, &nulls);
-        Ok(())
-    }
-
-    /// So many keys of `width` columns.
-    pub fn keys(&mut self, count: usize, width: usize) -> Result<RecordBatch, RunError> {
-        let mut builder = BatchBuilder::new(width, count);
-        for _ in 0..count {
-            self.key(&mut builder, width)?;
-        }
-        Ok(builder.finish())
-    }
-
-    fn skip_key(&mut self, width: usize) -> Result<(), RunError> {
-        for _ in 0..width {
-            match self.take(1)?[0] {
-                0 => {}
-                1 => drop(self.take(8)?),
-                2 => drop(self.bytes()?),
-                _ => return Err(self.damaged("a key is neither NULL nor a value")),
-            }
-        }
-        Ok(())
-    }
-
-    /// A handle's entries for the keys that have a slot here.
-    fn entries(&mut self, slots: &[Option<u32>]) -> Result<Vec<(u32, &'a [u8])>, RunError> {
-        let mut entries = Vec::new();
-        for _ in 0..self.len()? {
-            let key = self.len()?;
-            let bytes = self.bytes()?;
-            match slots.get(key) {
-                Some(Some(slot)) => entries.push((*slot, bytes)),
-                Some(None) => {}
-                None => return Err(self.damaged("it names a key that it does not have")),
-            }
-        }
-        Ok(entries)
-    }
 }

@@ -17,6 +17,7 @@ use super::host_uring::{self, Placement};
 use super::reader::{Dealt, Reader, block_on};
 use super::shard::{ShardRings, run_shard};
 use super::snapshot::Restored;
+use super::stage::Stage;
 use crate::ground::limits::{BLOCKS_QUEUED, RING_MESSAGES};
 use crate::ground::ring::{Receiver, Sender, ring};
 use crate::port::Text;
@@ -39,15 +40,27 @@ pub struct ExchangeAbout {
     pub table: Option<TableAbout>,
 }
 
-/// Builds the graph of one shard, on that shard.
-pub type BuildGraph = dyn Fn(usize) -> Result<ShardGraph, RunError> + Send + Sync;
+/// Builds graphs, each on its shard.
+pub trait Build: Send + Sync {
+    /// The graph of a shard.
+    ///
+    /// # Errors
+    /// [`RunError`] of a component that cannot be made.
+    fn graph(&self, shard: usize) -> Result<ShardGraph, RunError>;
+
+    /// The keyed stages of a graph, without rows.
+    ///
+    /// # Errors
+    /// As [`Build::graph`].
+    fn stages(&self) -> Result<Vec<Stage>, RunError>;
+}
 
 /// A run, ready to start.
 pub struct RunPlan {
     pub placement: Placement,
     pub readers: Vec<Reader>,
     pub exchanges: Vec<ExchangeAbout>,
-    pub build: Arc<BuildGraph>,
+    pub build: Arc<dyn Build>,
     pub gauges: Arc<Gauges>,
     pub epochs: Arc<Epochs>,
     /// What the shards of an earlier run knew, to go on from.
@@ -126,7 +139,7 @@ pub struct Laid {
     pub readers: Vec<LaidReader>,
     pub shards: Vec<ShardRings>,
     pub about: Arc<[ExchangeAbout]>,
-    pub build: Arc<BuildGraph>,
+    pub build: Arc<dyn Build>,
 }
 
 impl Laid {
@@ -138,18 +151,20 @@ impl Laid {
         host: H,
         rings: ShardRings,
         about: Arc<[ExchangeAbout]>,
-        build: Arc<BuildGraph>,
+        build: Arc<dyn Build>,
         supervisor: Arc<Supervisor>,
         epochs: Arc<Epochs>,
         restored: Option<Arc<Restored>>,
         state: Option<StateSettings>,
         sinks: &Mutex<Vec<SinkNode>>,
     ) {
-        let graph = match build(shard) {
+        let graph = match build.graph(shard) {
             Ok(graph) => graph,
             Err(error) => return supervisor.fail(error),
         };
-        let ended = run_shard(host, graph, rings, about, supervisor, epochs, restored, state).await;
+        let ended =
+            run_shard(host, graph, rings, about, supervisor, epochs, restored, state, &*build)
+                .await;
         let Some(mut ended) = ended else { return };
         sinks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).append(&mut ended);
     }

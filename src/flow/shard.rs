@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::align::Alignment;
+use super::chain::Chain;
 use super::cold::{Cold, StateSettings};
 use super::epochs::Epochs;
 use super::exchange::{Ended, Message, Outgoing};
@@ -18,7 +19,7 @@ use super::host::Host;
 use super::latency;
 use super::reader::Dealt;
 use super::restore::restore;
-use super::run::{ExchangeAbout, Supervisor};
+use super::run::{Build, ExchangeAbout, Supervisor};
 use super::snapshot::{Beneath, Restored};
 use super::source::SourceTask;
 use super::stage::Stage;
@@ -92,14 +93,16 @@ pub async fn run_shard<H: Host>(
     epochs: Arc<Epochs>,
     restored: Option<Arc<Restored>>,
     state: Option<StateSettings>,
+    build: &dyn Build,
 ) -> Option<Vec<SinkNode>> {
     let mut graph = graph;
     let cold = Cold::new(host.clone(), graph.shard, state);
+    graph.chain = Chain::new(epochs.row_bounds());
     if epochs.is_on() || cold.is_on() {
         graph.stages.iter_mut().for_each(Stage::track);
     }
     if let Some(restored) = &restored
-        && let Err(error) = restore(&mut graph, restored, &cold).await
+        && let Err(error) = restore(&mut graph, restored, &cold, build).await
     {
         supervisor.fail(error);
         return None;
@@ -213,7 +216,7 @@ pub async fn run_shard<H: Host>(
     if supervisor.has_failed() {
         return None;
     }
-    if let Err(error) = alignment.end_epoch(epochs.last()) {
+    if let Err(error) = alignment.end_epoch(epochs.last(), true) {
         supervisor.fail(error);
         return None;
     }

@@ -1,9 +1,10 @@
-//! What a shard gives to a checkpoint: its image, which is small, and what changed since the last
-//! one, as a delta.
+//! What a shard gives to a checkpoint: its image, which is small, and its keys, as deltas and as
+//! rows that came.
 //!
 //! ```text
-//! image:  "CWIMG002" | sources: u32, for each: name | time its watermark has reached
+//! image:  "CWIMG003" | sources: u32, for each: name | time its watermark has reached
 //!         | stages: u32, for each: name | number: u16 | watermark | key columns: u32
+//!           | inputs: u32, for each: form of its rows: u64
 //!           | handles: u32, for each: name | bytes that belong to no key
 //! delta:  "CWDEL001" | part*
 //! part:   1 (a lot) | stage: u16 | keys: u32, for each: as in `record`
@@ -11,17 +12,17 @@
 //!         2 (from the store's memory) | entries: u32, for each: key | 0 or 1 | bytes
 //!         3 (gone to the store) | stage: u16 | keys: u32, for each: as in `record`
 //! numbers are little-endian, times of 8 bytes; names and bytes have a length of 4 before them
+//! log:    as in `log`
 //! ```
 //!
 //! 1. A delta has every key whose state changed in its epoch: with all that is known of it (a key
 //!    without entries is forgotten), or as gone to the store, in whose memory (part 2) or tables it
 //!    then is. The newest delta that has a key is right about it; a key that none has is as the
 //!    store's tables say.
-//! 2. A *base* is a delta with every key that is in memory, here or in the store's memtables, so
-//!    that those before are not needed. One is made when the deltas since the last have as many
-//!    bytes as it: so a checkpoint costs what changed, and a restore reads twice the state at most.
-//! 3. A delta that no durable checkpoint has yet is kept, and given again.
-//! 4. Keys are named by their values, not by their slots: a slot means something on one shard of
+//! 2. Where there are logs there is one delta, with all keys, and `start`, an image of the same
+//!    moment; from these two and the logs in their order all is made again. `image` says where
+//!    that ends. Which files there are is decided in [`super::chain`].
+//! 3. Keys are named by their values, not by their slots: a slot means something on one shard of
 //!    one run only.
 //!
 //! The checksum is that of the file around it.
@@ -56,9 +57,13 @@ pub struct RestoredShard {
 
 /// Name of a shard's image.
 pub const IMAGE: &str = "image";
+/// Name of the image from which logs go on.
+pub const START: &str = "start";
+/// What names of logs begin with; the first of their epochs follows, so that names are in order.
+pub const LOG: &str = "log-";
 /// What names of deltas begin with; their epochs follow, so that names are in their order.
 pub const DELTA: &str = "delta-";
-pub(super) const IMAGE_MAGIC: &[u8; 8] = b"CWIMG002";
+pub(super) const IMAGE_MAGIC: &[u8; 8] = b"CWIMG003";
 pub(super) const DELTA_MAGIC: &[u8; 8] = b"CWDEL001";
 /// A part of keys that are or were in memory.
 pub(super) const LOT: u8 = 1;
@@ -83,91 +88,28 @@ pub trait Beneath {
     fn in_memory(&self, since: u64, each: &mut EachEntry<'_>) -> u64;
 }
 
-/// A delta that the next checkpoint needs.
-struct Delta {
-    name: String,
-    epoch: u64,
-    len: usize,
-    /// Until it is durable (invariant 3).
-    bytes: Option<Arc<Vec<u8>>>,
-}
-
-/// The deltas of a shard since its last base, and what belongs to the next one already.
-#[derive(Default)]
-pub struct Deltas {
-    chain: Vec<Delta>,
-    /// Keys that changed in this epoch and have left memory since.
-    left: Vec<u8>,
-    /// Up to where deltas have what is in the store's memory.
-    since: u64,
-    slots: Vec<u32>,
-}
-
-impl Deltas {
-    /// Takes down keys that changed in this epoch and are about to leave memory.
-    pub fn leave(&mut self, stage: &Stage, slots: &[u32]) {
-        if slots.is_empty() {
-            return;
-        }
-        self.left.push(IN_STORE);
-        self.left.extend_from_slice(&stage.id.to_le_bytes());
-        put_len(slots.len(), &mut self.left);
-        slots.iter().for_each(|&slot| put_key(&stage.keys, slot, &mut self.left));
+/// Appends keys that are leaving memory.
+pub(super) fn put_leaving(stage: &Stage, slots: &[u32], out: &mut Vec<u8>) {
+    if slots.is_empty() {
+        return;
     }
-
-    /// Makes the delta of an epoch, given the newest durable one.
-    fn take(
-        &mut self,
-        stages: &mut [Stage],
-        epoch: u64,
-        durable: u64,
-        beneath: Option<&dyn Beneath>,
-    ) {
-        for delta in &mut self.chain {
-            if delta.epoch <= durable {
-                delta.bytes = None;
-            }
-        }
-        let base = self.chain.first().map_or(0, |base| base.len);
-        let since: usize = self.chain.iter().skip(1).map(|delta| delta.len).sum();
-        let is_base = self.chain.is_empty() || since >= base;
-        let mut out = DELTA_MAGIC.to_vec();
-        if is_base {
-            self.chain.clear();
-            self.left.clear();
-            self.since = 0;
-        }
-        out.append(&mut self.left);
-        if let Some(beneath) = beneath {
-            self.since = put_store_memory(beneath, self.since, &mut out);
-        }
-        let mut slots = std::mem::take(&mut self.slots);
-        for stage in stages {
-            stage.residence.take_changed(is_base, &mut slots);
-            put_lot(stage, &slots, &mut out);
-        }
-        self.slots = slots;
-        let (name, len) = (format!("{DELTA}{epoch:010}"), out.len());
-        self.chain.push(Delta { name, epoch, len, bytes: Some(Arc::new(out)) });
-    }
+    out.push(IN_STORE);
+    out.extend_from_slice(&stage.id.to_le_bytes());
+    put_len(slots.len(), out);
+    slots.iter().for_each(|&slot| put_key(&stage.keys, slot, out));
 }
 
-/// Makes a shard's share of an epoch's checkpoint. O(what changed), or O(state in memory) for a
-/// base.
+/// Makes a shard's share of the checkpoint of an epoch, which may be the run's last.
 pub fn share(
     graph: &mut ShardGraph,
-    epoch: u64,
+    (epoch, is_last): (u64, bool),
     durable: u64,
     beneath: Option<&dyn Beneath>,
 ) -> Share {
-    let mut share = Share::of(IMAGE, image(graph));
-    graph.deltas.take(&mut graph.stages, epoch, durable, beneath);
-    for delta in &graph.deltas.chain {
-        match &delta.bytes {
-            Some(bytes) => share.written.push((delta.name.clone(), bytes.clone())),
-            None => share.carried.push(delta.name.clone()),
-        }
-    }
+    let image = Arc::new(image(graph));
+    let mut share = Share { written: vec![(IMAGE.into(), image.clone())], ..Share::default() };
+    let ShardGraph { chain, stages, .. } = graph;
+    chain.take(stages, (epoch, is_last), durable, beneath, &image, &mut share);
     if let Some(beneath) = beneath
         && let Some(manifest) = beneath.manifest()
     {
@@ -175,6 +117,18 @@ pub fn share(
         share.linked = beneath.files();
     }
     share
+}
+
+/// What a checkpoint would have of a shard whose keys are all in memory: its files, with no rows to
+/// be worked through.
+pub(super) fn whole(graph: &mut ShardGraph) -> Vec<(String, Vec<u8>)> {
+    let mut base = DELTA_MAGIC.to_vec();
+    let mut slots = Vec::new();
+    for stage in &mut graph.stages {
+        stage.residence.take_changed(true, &mut slots);
+        put_lot(stage, &slots, &mut base);
+    }
+    vec![(IMAGE.into(), image(graph)), (format!("{DELTA}{:010}", 0), base)]
 }
 
 fn image(graph: &mut ShardGraph) -> Vec<u8> {
@@ -190,6 +144,8 @@ fn image(graph: &mut ShardGraph) -> Vec<u8> {
         out.extend_from_slice(&stage.id.to_le_bytes());
         out.extend_from_slice(&stage.reached().to_le_bytes());
         put_len(stage.key_types.len(), &mut out);
+        put_len(stage.inputs.len(), &mut out);
+        stage.inputs.iter().for_each(|input| out.extend_from_slice(&input.form.to_le_bytes()));
         let (handles_at, mut handles) = (out.len(), 0u32);
         put_len(0, &mut out);
         stage.state(&mut |name, handle| {
@@ -203,7 +159,7 @@ fn image(graph: &mut ShardGraph) -> Vec<u8> {
 }
 
 /// Appends all that is known of some keys; nothing if there are none.
-fn put_lot(stage: &mut Stage, slots: &[u32], out: &mut Vec<u8>) {
+pub(super) fn put_lot(stage: &mut Stage, slots: &[u32], out: &mut Vec<u8>) {
     if slots.is_empty() {
         return;
     }
@@ -235,7 +191,7 @@ fn put_lot(stage: &mut Stage, slots: &[u32], out: &mut Vec<u8>) {
     out[handles_at..handles_at + 4].copy_from_slice(&handles.to_le_bytes());
 }
 
-fn put_store_memory(beneath: &dyn Beneath, since: u64, out: &mut Vec<u8>) -> u64 {
+pub(super) fn put_store_memory(beneath: &dyn Beneath, since: u64, out: &mut Vec<u8>) -> u64 {
     let (at, mut entries) = (out.len(), 0u32);
     out.push(STORE_MEMORY);
     put_len(0, out);

@@ -44,14 +44,24 @@ pub struct Sorted {
     pub about: Vec<About>,
 }
 
+/// What the rows of one input look like.
+#[derive(Clone, Debug, Default)]
+pub struct InputForm {
+    pub width: usize,
+    /// Columns that may have long values.
+    pub heaped: Vec<usize>,
+    /// Tells forms apart: of the columns' names and types.
+    pub form: u64,
+}
+
 /// One keyed stage on one shard.
 pub struct Stage {
     pub name: String,
     /// Key columns of the rows that come in, for each input.
     pub key_columns: Vec<Vec<usize>>,
     pub key_types: Vec<DataType>,
-    /// Columns of the rows that come in that may have long values, for each input.
-    pub heaped: Vec<Vec<usize>>,
+    /// What the rows that come in look like, for each input.
+    pub inputs: Vec<InputForm>,
     pub keys: KeyTable,
     pub plain: Vec<Plain>,
     pub sorted: Option<Sorted>,
@@ -67,6 +77,9 @@ pub struct Stage {
     changed: Vec<u32>,
     outs: Vec<Outputs>,
     watermark: Time,
+    /// For each operator what it had counted when a checkpoint's rows had been worked through
+    /// again: not of this run.
+    before: Vec<(Ledger, u64)>,
 }
 
 impl Stage {
@@ -75,7 +88,7 @@ impl Stage {
         let keys = KeyTable::new(&key_types);
         Stage {
             name,
-            heaped: vec![Vec::new(); key_columns.len()],
+            inputs: vec![InputForm::default(); key_columns.len()],
             key_columns,
             key_types,
             keys,
@@ -90,6 +103,7 @@ impl Stage {
             changed: Vec::new(),
             outs: Vec::new(),
             watermark: NEVER,
+            before: Vec::new(),
         }
     }
 
@@ -322,17 +336,41 @@ impl Stage {
 
     /// Writes an operator's figures to its gauge.
     pub fn count(&mut self, operator: usize, gauges: &Gauges, shard: usize) {
+        let (ledger, rows_out) = self.counted(operator);
+        let (before, out_before) = self.before.get(operator).copied().unwrap_or_default();
+        let gauge = gauges.of(self.about(operator).component, shard);
+        gauge.rows_in.set(ledger.rows_in - before.rows_in);
+        gauge.filtered.set(ledger.filtered - before.filtered);
+        gauge.overflows.set(ledger.overflows - before.overflows);
+        gauge.late.set(ledger.late - before.late);
+        gauge.rows_out.set(rows_out - out_before);
+    }
+
+    /// What an operator has counted, and the rows it has put out.
+    fn counted(&mut self, operator: usize) -> (Ledger, u64) {
         let ledger: Ledger = match operator.checked_sub(self.plain.len()) {
             None => self.plain[operator].operator.ledger(),
             Some(at) => self.sorted.as_ref().map_or_else(Ledger::default, |s| s.order.ledger(at)),
         };
-        let about = self.about(operator);
-        let gauge = gauges.of(about.component, shard);
-        gauge.rows_in.set(ledger.rows_in);
-        gauge.filtered.set(ledger.filtered);
-        gauge.overflows.set(ledger.overflows);
-        gauge.late.set(ledger.late);
-        gauge.rows_out.set(about.outputs.ports.first().map_or(0, |port| port.rows()));
+        let outputs = &self.about(operator).outputs;
+        (ledger, outputs.ports.first().map_or(0, |port| port.rows()))
+    }
+
+    /// Counts from 0 again: what came so far was counted by an earlier run.
+    pub fn forget_counts(&mut self) {
+        self.before = (0..self.operators()).map(|operator| self.counted(operator)).collect();
+    }
+
+    /// Drops what the operators put out: an earlier run has delivered it.
+    pub fn drop_outputs(&mut self) {
+        for operator in 0..self.operators() {
+            for port in &mut self.outputs(operator).ports {
+                if !port.is_empty() {
+                    let emitted = port.take();
+                    port.give_back(emitted);
+                }
+            }
+        }
     }
 }
 

@@ -88,6 +88,20 @@ pub fn word_bytes(word: &u64) -> &[u8; 8] {
     unsafe { &*std::ptr::from_ref(word).cast() }
 }
 
+/// The bytes of words, in place.
+#[inline(always)]
+pub fn words_bytes(words: &[u64]) -> &[u8] {
+    // SAFETY: as for `word_bytes`; the length is that of the slice in bytes.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+/// The bytes of half words, in place.
+#[inline(always)]
+pub fn half_bytes(halves: &[u32]) -> &[u8] {
+    // SAFETY: as for `words_bytes`.
+    unsafe { std::slice::from_raw_parts(halves.as_ptr().cast(), size_of_val(halves)) }
+}
+
 impl RecordBatch {
     fn over(bytes: Bytes) -> RecordBatch {
         let all = match &bytes {

@@ -112,6 +112,20 @@ pub const STORE_READS_IN_FLIGHT: usize = 128;
 pub const STORE_WRITES_IN_FLIGHT: usize = 4;
 /// Bytes of entries that one step of a compaction handles.
 pub const STORE_STEP_BYTES: usize = 1 << 20;
+/// Bytes of rows of one epoch past which they are not kept: the next checkpoint has all keys then.
+pub const LOG_EPOCH_BYTES: usize = 32 << 20;
+/// Bytes at which a file of rows is ended: a smaller one is written again with the next epoch.
+pub const LOG_SEGMENT_BYTES: usize = 128 << 10;
+/// Most files of rows that a checkpoint has of one shard.
+pub const LOG_FILES_MAX: usize = 128;
+/// Bytes of rows since a checkpoint with all keys after which another one has them: that many
+/// times its bytes, but within these bounds. They are worked through again at a restore, 200 to
+/// 1,000 MB a second.
+pub const LOG_BASE_TIMES: usize = 12;
+/// See [`LOG_BASE_TIMES`].
+pub const LOG_BYTES: (usize, usize) = (64 << 20, 512 << 20);
+/// Epochs after one whose rows were too many until they are kept again.
+pub const LOG_REST_EPOCHS: u32 = 8;
 /// Blocks between two looks at whether the keys in memory are too many.
 pub const COLD_CHECK_CALLS: u32 = 16;
 /// Keys that leave memory together, at least.

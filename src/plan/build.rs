@@ -12,6 +12,7 @@ use super::graph::{
 use super::operators;
 use super::topology::Topology;
 use crate::flow::RunError;
+use crate::flow::chain::Chain;
 use crate::flow::cold::StateSettings;
 use crate::flow::epochs::Epochs;
 use crate::flow::exchange::{Exchange, ExchangeInput};
@@ -23,10 +24,10 @@ use crate::flow::graph::{
 use crate::flow::host_uring::Placement;
 use crate::flow::latency::Latency;
 use crate::flow::reader::Reader;
-use crate::flow::run::RunPlan;
-use crate::flow::snapshot::{Deltas, Restored};
-use crate::flow::stage::{About, Plain, Sorted, Stage};
-use crate::ground::schema::{DataType, Schema};
+use crate::flow::run::{Build, RunPlan};
+use crate::flow::snapshot::Restored;
+use crate::flow::stage::{About, InputForm, Plain, Sorted, Stage};
+use crate::ground::schema::{Column, DataType, Schema};
 use crate::ground::time::{NEVER, Time};
 use crate::ops::order::Order;
 use crate::ops::order::ahead::Ahead;
@@ -34,6 +35,7 @@ use crate::ops::output::Outputs;
 use crate::ops::pattern::PatternSpec;
 use crate::ops::pattern::strict::prefixes::Lane;
 use crate::port::{Decode, Encode, Sink, Source};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// What opens connectors: `plan` knows none.
 pub trait Connect: Send + Sync {
@@ -123,15 +125,10 @@ pub fn run_plan(
     let bounded: Vec<bool> = readers.iter().map(|reader| reader.source.is_bounded()).collect();
     let topology = Arc::new(Topology::new(pipeline, placement.shards(), &bounded));
     let exchanges = topology.exchanges.clone();
-    let (shared, keeps_deltas) = (gauges.clone(), epochs.is_on());
+    let (shared, keeps_changes) = (gauges.clone(), epochs.is_on());
     // Programs own their registers, so each shard has programs of its own.
     let template = Mutex::new(pipeline.clone());
-    let build = move |shard: usize| {
-        let pipeline = template.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        let builder =
-            Builder { pipeline: &pipeline, topology: &topology, connect: &*connect, keeps_deltas };
-        builder.graph(shard, shared.clone())
-    };
+    let build = Template { pipeline: template, topology, connect, gauges: shared, keeps_changes };
     Ok(RunPlan {
         placement,
         readers,
@@ -178,11 +175,43 @@ fn check_table(pipeline: &Pipeline, at: usize, source: &dyn Source) -> Result<()
     ))
 }
 
+/// What the graphs of all shards are made of.
+struct Template {
+    pipeline: Mutex<Pipeline>,
+    topology: Arc<Topology>,
+    connect: Arc<dyn Connect>,
+    gauges: Arc<Gauges>,
+    keeps_changes: bool,
+}
+
+impl Template {
+    fn with<T>(&self, build: impl FnOnce(&Builder<'_>) -> T) -> T {
+        let locked = self.pipeline.lock();
+        let pipeline = locked.unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        build(&Builder {
+            pipeline: &pipeline,
+            topology: &self.topology,
+            connect: &*self.connect,
+            keeps_changes: self.keeps_changes,
+        })
+    }
+}
+
+impl Build for Template {
+    fn graph(&self, shard: usize) -> Result<ShardGraph, RunError> {
+        self.with(|builder| builder.graph(shard, self.gauges.clone()))
+    }
+
+    fn stages(&self) -> Result<Vec<Stage>, RunError> {
+        self.with(|builder| builder.stages())
+    }
+}
+
 struct Builder<'a> {
     pipeline: &'a Pipeline,
     topology: &'a Topology,
     connect: &'a dyn Connect,
-    keeps_deltas: bool,
+    keeps_changes: bool,
 }
 
 impl Builder<'_> {
@@ -204,8 +233,8 @@ impl Builder<'_> {
             ticks_ns: Rc::new(|| 0),
             reached: self.reached(),
             all: Rc::default(),
-            deltas: Deltas::default(),
-            keeps_deltas: self.keeps_deltas,
+            chain: Chain::default(),
+            keeps_changes: self.keeps_changes,
             is_cold: false,
         })
     }
@@ -308,9 +337,9 @@ impl Builder<'_> {
             plan.members.iter().map(|&m| self.transform(m).name.as_str()).collect();
         let key_columns = vec![plan.key.clone(); plan.inputs.len()];
         let mut stage = Stage::new(names.join(", "), key_columns, self.key_types(at));
-        let input = |&input: &PortRef| self.pipeline.output(input).schema.heaped();
+        let input = |&input: &PortRef| input_form(&self.pipeline.output(input).schema);
         stage.id = at as u16;
-        stage.heaped = plan.inputs.iter().map(input).collect();
+        stage.inputs = plan.inputs.iter().map(input).collect();
         let (mut specs, mut about_ordered) = (Vec::<PatternSpec>::new(), Vec::new());
         let schema = self.stage_schema(at);
         let mut ahead = Ahead::new(schema);
@@ -383,6 +412,13 @@ impl Builder<'_> {
         }
         Ok(sinks)
     }
+}
+
+fn input_form(schema: &Schema) -> InputForm {
+    let column = |column: &Column| format!("{}\0{}\0", column.name, column.data_type);
+    let columns: String = schema.columns.iter().map(column).collect();
+    let form = xxh3_64(columns.as_bytes());
+    InputForm { width: schema.width(), heaped: schema.heaped(), form }
 }
 
 fn exchange_input(schema: &Schema, key: &[usize]) -> ExchangeInput {

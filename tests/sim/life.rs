@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cutwater::flow::RunError;
+use cutwater::flow::chain::RowBounds;
 use cutwater::flow::cold::StateSettings;
 use cutwater::flow::epochs::{Epochs, Progress, Rhythm, Store};
 use cutwater::flow::gauge::Gauges;
 use cutwater::flow::host_uring::Placement;
 use cutwater::flow::run::{Laid, LaidReader, Supervisor, commit};
-use cutwater::flow::snapshot::{DELTA, Restored};
+use cutwater::flow::snapshot::{DELTA, LOG, Restored};
 use cutwater::plan::build::{From, component, run_plan};
 use cutwater::plan::graph::Pipeline;
 use cutwater::port::PortError;
@@ -42,6 +43,8 @@ pub struct Given<'a> {
     pub retained: usize,
     /// Checkpoints that may fail one after the other.
     pub tolerable_failures: usize,
+    /// How many rows checkpoints have.
+    pub rows: RowBounds,
     /// Fewer steps than this are between two checkpoints.
     pub pause: usize,
     /// Of so many checkpoints one is given up early; none: no one.
@@ -67,6 +70,8 @@ pub struct Saw {
     pub restored: bool,
     pub other_width: bool,
     pub deltas_most: usize,
+    /// Files of rows of one shard.
+    pub rows_most: usize,
     pub tables: usize,
     /// What was wrong with newer checkpoints.
     pub notes: Vec<String>,
@@ -114,6 +119,7 @@ fn lead(machine: &Rc<Machine>, given: &Given<'_>, saw: &mut Saw) -> Result<(), R
         min_pause_ms: 0,
         timeout_ms: 1,
         tolerable_failures: given.tolerable_failures,
+        rows: given.rows,
     };
     let folder = Folder { retained: given.retained };
     let names = pipeline.sources.iter().map(|plan| plan.name.clone()).collect();
@@ -157,6 +163,8 @@ fn from(found: Option<Found>, shards: usize, saw: &mut Saw) -> From {
     for shard in &found.shards {
         let deltas = shard.read.iter().filter(|(name, _)| name.starts_with(DELTA)).count();
         saw.deltas_most = saw.deltas_most.max(deltas);
+        let rows = shard.read.iter().filter(|(name, _)| name.starts_with(LOG)).count();
+        saw.rows_most = saw.rows_most.max(rows);
         saw.tables += shard.unread.len();
     }
     let restored = Restored { shards: found.shards, epoch: found.manifest.epoch };

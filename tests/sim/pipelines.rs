@@ -13,9 +13,9 @@ use cutwater::store::chance::Chance;
 use super::connect::Blocks;
 
 /// Rows of an input.
-const ROWS: usize = 360;
+const ROWS: usize = 720;
 /// Rows of a block.
-const BLOCK_ROWS: usize = 9;
+const BLOCK_ROWS: usize = 4;
 /// How far rows are out of order, ms, that are not late.
 const DELAY_MS: i64 = 40;
 

@@ -48,6 +48,12 @@ impl Reached {
         self.add("checkpoints given up", saw.given_up);
         self.add("restores", u64::from(saw.restored));
         self.add("restores with several deltas", u64::from(saw.deltas_most > 1));
+        self.add("restores with rows", u64::from(saw.rows_most > 0));
+        self.add("restores with several files of rows", u64::from(saw.rows_most > 1));
+        let both = saw.other_width && saw.rows_most > 0;
+        self.add("restores with rows at another width", u64::from(both));
+        let both = saw.rows_most > 0 && saw.tables > 0;
+        self.add("restores with rows and tables", u64::from(both));
         self.add("restores with tables", u64::from(saw.tables > 0));
         self.add("restores at another width", u64::from(saw.other_width));
         let both = saw.other_width && saw.tables > 0;
@@ -65,6 +71,9 @@ impl Reached {
             "checkpoints failed",
             "checkpoints given up",
             "restores with several deltas",
+            "restores with rows",
+            "restores with several files of rows",
+            "restores with rows at another width",
             "restores with tables",
             "restores with tables at another width",
         ];

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use cutwater::flow::chain::RowBounds;
 use cutwater::plan::graph::Pipeline;
 use cutwater::store::chance::Chance;
 use cutwater::store::codec::Codec;
@@ -69,7 +70,7 @@ impl<'a> World<'a> {
             2 | 3 => Trouble::Flip,
             _ => Trouble::Nothing,
         };
-        let is_cold = !chance.one_in(4);
+        let is_cold = chance.one_in(2);
         let disk = SimDisk::new(chance.bits(), Faults::default());
         let (pipeline, trace) = (kind.pipeline(), Vec::new());
         let (now_ms, number) = (START_MS, 0);
@@ -179,9 +180,16 @@ impl<'a> World<'a> {
             tolerable_failures: [0, 2, usize::MAX][chance.below(3)],
             // With several checkpoints there is an older one to fall back on.
             pause: if self.trouble == Trouble::Flip {
-                40
+                20
             } else {
-                [40, 300, 1500][chance.below(3)]
+                [8, 40, 300, 1500][chance.below(4)]
+            },
+            rows: RowBounds {
+                epoch_bytes: [1000, 1 << 20][chance.below(2)],
+                file_bytes: [1, 500, 4096][chance.below(3)],
+                files: [3, 100][chance.below(2)],
+                times: 1 + chance.below(3),
+                bytes: [(500, 4000), (1 << 20, 1 << 20)][chance.below(2)],
             },
             given_up_one_in: None,
             // A look that finds nothing is a block of its own where two sources meet: their rows
@@ -333,6 +341,7 @@ fn calm(kind: Kind, input: u64) -> Output {
         hot_bytes: None,
         codec: Codec::None,
         retained: 1,
+        rows: RowBounds::default(),
         tolerable_failures: 0,
         pause: 100_000,
         given_up_one_in: None,

@@ -63,6 +63,7 @@ impl<H: Host> Cold<H> {
             }
         }
         graph.is_cold = true;
+        graph.chain.log.close();
         for stage in &mut graph.stages {
             stage.keys.note_fresh();
             let scan = tree.scan(&timers_from(stage.id), NOW_MS).await.map_err(of_store)?;

@@ -93,6 +93,8 @@ impl<H: Host> Cold<H> {
         under_way: Option<(usize, Time)>,
     ) -> Vec<Leaving> {
         graph.is_cold = true;
+        // From now on stages have another input: keys that come and go.
+        graph.chain.log.close();
         graph.stages.iter_mut().for_each(|stage| stage.keys.note_fresh());
         let largest = (0..graph.stages.len()).max_by_key(|&at| graph.stages[at].memory_bytes());
         let Some(at) = largest else { return Vec::new() };
@@ -136,7 +138,7 @@ pub(super) fn take_out<D: Disk>(
     (reached, until): (Time, Time),
     tree: &Tree<D>,
 ) -> Vec<Leaving> {
-    let ShardGraph { stages, deltas, keeps_deltas, .. } = graph;
+    let ShardGraph { stages, chain, keeps_changes, .. } = graph;
     let stage = &mut stages[at];
     let mut records = vec![Vec::new(); slots.len()];
     stage.state(&mut |name, handle| {
@@ -169,10 +171,10 @@ pub(super) fn take_out<D: Disk>(
         leaving.push(Leaving { key: record_key(stage.id, group, &key), change, timer });
         gone.push(slot);
     }
-    if *keeps_deltas {
+    if *keeps_changes {
         let is_dirty = |slot: &u32| stage.residence.has(*slot, DIRTY);
         let dirty: Vec<u32> = gone.iter().copied().filter(is_dirty).collect();
-        deltas.leave(stage, &dirty);
+        chain.leave(stage, &dirty);
     }
     stage.handles(&mut |handle| handle.clear_all(&gone));
     for &slot in &gone {
