@@ -24,8 +24,9 @@
 
 use super::stage::InputForm;
 use crate::ground::batch::{half_bytes, words_bytes};
-use crate::ground::slot;
+use crate::ground::limits::BATCH_HEAP_BYTES;
 use crate::ground::time::Time;
+use crate::ground::{prefetch, slot, stream};
 use crate::ops::Rows;
 
 pub(super) const LOG_MAGIC: &[u8; 8] = b"CWLOG001";
@@ -53,6 +54,10 @@ impl Log {
         (self.is_open, self.most) = (true, most);
         self.bytes = buffer;
         self.bytes.clear();
+        if self.bytes.capacity() == 0 {
+            // Memory that nobody has touched is not taken.
+            self.bytes = roomy(most + BATCH_HEAP_BYTES);
+        }
         self.bytes.extend_from_slice(LOG_MAGIC);
     }
 
@@ -145,6 +150,13 @@ impl Log {
     }
 }
 
+/// An empty buffer with room, on huge pages where it has some.
+pub(super) fn roomy(bytes: usize) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(bytes);
+    prefetch::huge(buffer.spare_capacity_mut());
+    buffer
+}
+
 fn word_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
@@ -155,7 +167,7 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
 fn put_rows(words: &[u64], width: usize, select: &[u32], is_run: bool, out: &mut Vec<u8>) {
     if is_run {
         let first = select[0] as usize * width;
-        out.extend_from_slice(words_bytes(&words[first..first + select.len() * width]));
+        stream::append(words_bytes(&words[first..first + select.len() * width]), out);
         return;
     }
     out.reserve(select.len() * width * 8);

@@ -64,6 +64,8 @@ pub const PATTERN_TIMES_MAX: i64 = 10_000;
 pub const PATTERN_EDGES_MAX: usize = 1 << 20;
 /// Longest time of a checkpoint that is told apart from longer ones, in ms.
 pub const CHECKPOINT_MOST_MS: u64 = 3_600_000;
+/// From so many bytes on a file of a checkpoint is written past the page cache.
+pub const CHECKPOINT_DIRECT_BYTES: usize = 1 << 20;
 /// What is sent to a remote at once, in bytes; a larger file goes in parts of this.
 pub const REMOTE_PART_BYTES: usize = 8 << 20;
 /// Most parts of a file that are under way to a remote at a time.

@@ -18,6 +18,7 @@ pub mod ring;
 pub mod scan;
 pub mod schema;
 pub mod slot;
+pub mod stream;
 pub mod time;
 pub mod wide;
 pub mod words;

@@ -14,19 +14,25 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rkyv::util::AlignedVec;
 use serde::Serialize;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::manifest::ShardFile;
 use super::tables;
 use crate::edge::file::parts::{failure, sync_folder};
+use crate::ground::limits::CHECKPOINT_DIRECT_BYTES;
 use crate::port::PortError;
+use crate::store::disk::PAGE;
 
 const WRONG: &str = "its checksum is wrong";
 /// What has one checksum, in bytes.
 pub const BLOCK_BYTES: usize = 64 << 10;
+/// What is written at once past the page cache, in bytes.
+const DIRECT_BYTES: usize = 2 << 20;
 
 /// A place where a file is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -77,11 +83,53 @@ fn sum_of(sums: &[u8]) -> String {
 /// [`PortError`], with the path.
 pub fn write_synced(path: &Path, pieces: &[&[u8]]) -> Result<(), PortError> {
     let write = || {
-        let mut file = File::create(path)?;
-        pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let file = match len >= CHECKPOINT_DIRECT_BYTES {
+            true => write_direct(path, pieces, len)?,
+            false => None,
+        };
+        let file = match file {
+            Some(file) => file,
+            None => {
+                let mut file = File::create(path)?;
+                pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+                file
+            }
+        };
         file.sync_all()
     };
     write().map_err(|error| failure("write", path, error))
+}
+
+/// Writes past the page cache, where the file system has that: nobody reads the file soon, and what
+/// shards work with would make room for it.
+fn write_direct(path: &Path, pieces: &[&[u8]], len: usize) -> io::Result<Option<File>> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
+    let mut file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut buffer = AlignedVec::<PAGE>::with_capacity(DIRECT_BYTES);
+    for piece in pieces {
+        let mut left = *piece;
+        while !left.is_empty() {
+            let (now, later) = left.split_at(left.len().min(DIRECT_BYTES - buffer.len()));
+            buffer.extend_from_slice(now);
+            left = later;
+            if buffer.len() == DIRECT_BYTES {
+                file.write_all(&buffer)?;
+                buffer.clear();
+            }
+        }
+    }
+    if !buffer.is_empty() {
+        buffer.resize(buffer.len().next_multiple_of(PAGE), 0);
+        file.write_all(&buffer)?;
+        file.set_len(len as u64)?;
+    }
+    Ok(Some(file))
 }
 
 /// Length of a file on the disk.
