@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use super::epochs::Share;
-use super::log::{Log, roomy};
+use super::log::Log;
 use super::snapshot::{
     Beneath, DELTA, DELTA_MAGIC, LOG, START, put_leaving, put_lot, put_store_memory,
 };
@@ -223,7 +223,7 @@ impl Chain {
         beneath: Option<&dyn Beneath>,
         room: usize,
     ) -> Vec<u8> {
-        let mut out = roomy(room);
+        let mut out = Vec::with_capacity(room);
         out.extend_from_slice(DELTA_MAGIC);
         out.append(&mut self.left);
         if let Some(beneath) = beneath {

@@ -24,9 +24,8 @@
 
 use super::stage::InputForm;
 use crate::ground::batch::{half_bytes, words_bytes};
-use crate::ground::limits::BATCH_HEAP_BYTES;
 use crate::ground::time::Time;
-use crate::ground::{prefetch, slot, stream};
+use crate::ground::{slot, stream};
 use crate::ops::Rows;
 
 pub(super) const LOG_MAGIC: &[u8; 8] = b"CWLOG001";
@@ -54,10 +53,6 @@ impl Log {
         (self.is_open, self.most) = (true, most);
         self.bytes = buffer;
         self.bytes.clear();
-        if self.bytes.capacity() == 0 {
-            // Memory that nobody has touched is not taken.
-            self.bytes = roomy(most + BATCH_HEAP_BYTES);
-        }
         self.bytes.extend_from_slice(LOG_MAGIC);
     }
 
@@ -148,13 +143,6 @@ impl Log {
             self.bytes.extend_from_slice(&watermark.to_le_bytes());
         }
     }
-}
-
-/// An empty buffer with room, on huge pages where it has some.
-pub(super) fn roomy(bytes: usize) -> Vec<u8> {
-    let mut buffer = Vec::with_capacity(bytes);
-    prefetch::huge(buffer.spare_capacity_mut());
-    buffer
 }
 
 fn word_at(bytes: &[u8], at: usize) -> u64 {
