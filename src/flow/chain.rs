@@ -232,7 +232,7 @@ impl Chain {
         let mut slots = std::mem::take(&mut self.slots);
         for stage in stages {
             stage.residence.take_changed(is_base, &mut slots);
-            put_lot(stage, &slots, &mut out);
+            put_lot(stage, &slots, is_base, &mut out);
         }
         self.slots = slots;
         out

@@ -20,8 +20,8 @@ use super::host::Host;
 use super::record::{self, StoreKey};
 use super::run::Build;
 use super::snapshot::{
-    DELTA, DELTA_MAGIC, IMAGE, IMAGE_MAGIC, IN_STORE, LOG, LOT, Restored, RestoredShard, START,
-    STORE_MEMORY, whole,
+    ALL, DELTA, DELTA_MAGIC, IMAGE, IMAGE_MAGIC, IN_STORE, LOG, LOT, Restored, RestoredShard,
+    START, STORE_MEMORY, whole,
 };
 use super::stage::Stage;
 use crate::ground::batch::RecordBatch;
@@ -35,7 +35,7 @@ pub(super) use read::Read;
 use replay::replay;
 
 /// Keys whose slots are found together.
-const TOGETHER: usize = 1024;
+const RESOLVED: usize = 1024;
 
 /// Gives a graph, which has seen nothing yet, what the shards of a checkpoint knew of the keys that
 /// are its own now, and the store beneath what it had. `build` makes stages like the graph's.
@@ -288,7 +288,7 @@ async fn take_delta<H: Host>(
         let kind = read.take(1)?[0];
         parts.push((kind, Read { rest: read.rest, what: read.what.clone() }));
         match kind {
-            LOT => skip_lot(graph, &mut read)?,
+            LOT | ALL => skip_lot(graph, &mut read, kind == ALL)?,
             STORE_MEMORY => skip_store_memory(&mut read)?,
             IN_STORE => drop(skip_keys(graph, &mut read)?),
             _ => return Err(read.damaged("a part is of no known kind")),
@@ -296,7 +296,7 @@ async fn take_delta<H: Host>(
     }
     for (kind, mut read) in parts.into_iter().rev() {
         match kind {
-            LOT => take_lot(graph, &mut read, has_store, in_store)?,
+            LOT | ALL => take_lot(graph, &mut read, kind == ALL, has_store, in_store)?,
             STORE_MEMORY => take_store_memory(graph, &mut read, cold, in_store).await?,
             _ => take_in_store(graph, &mut read, in_store)?,
         }
@@ -323,10 +323,14 @@ fn skip_keys(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<u16, RunErro
     Ok(id)
 }
 
-fn skip_lot(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<(), RunError> {
+fn skip_lot(graph: &mut ShardGraph, read: &mut Read<'_>, is_all: bool) -> Result<(), RunError> {
     skip_keys(graph, read)?;
     for _ in 0..read.len()? {
         read.bytes()?;
+        if is_all && read.is_together()? {
+            read.bytes()?;
+            continue;
+        }
         for _ in 0..read.len()? {
             read.len()?;
             read.bytes()?;
@@ -347,6 +351,7 @@ fn skip_store_memory(read: &mut Read<'_>) -> Result<(), RunError> {
 fn take_lot(
     graph: &mut ShardGraph,
     read: &mut Read<'_>,
+    is_all: bool,
     has_store: bool,
     in_store: &InStore,
 ) -> Result<(), RunError> {
@@ -356,8 +361,8 @@ fn take_lot(
     let name = stage.name.clone();
     let keys = read.len()?;
     let mut slots = Vec::new();
-    for first in (0..keys).step_by(TOGETHER) {
-        let count = TOGETHER.min(keys - first);
+    for first in (0..keys).step_by(RESOLVED) {
+        let count = RESOLVED.min(keys - first);
         let batch = read.keys(count, stage.key_types.len())?;
         let found = resolve(stage, &batch, |group| key::shard_of(group, shards) == shard)?;
         let mut comes = |slot: u32| come(stage, slot, has_store, in_store);
@@ -365,18 +370,23 @@ fn take_lot(
     }
     for _ in 0..read.len()? {
         let handle = read.name()?;
-        let entries = read.entries(&slots)?;
+        let is_together = is_all && read.is_together()?;
+        let together = if is_together { read.bytes()? } else { &[] };
+        let entries = if is_together { Vec::new() } else { read.entries(&slots)? };
         let (mut found, mut failed) = (false, None);
         stage.state(&mut |own, state| {
             if own == handle {
                 found = true;
-                failed = load_all(state, &entries);
+                failed = match is_together {
+                    true => state.load_all(&slots, together).err().map(|error| error.to_string()),
+                    false => load_all(state, &entries),
+                };
             }
         });
         if let Some(error) = failed {
             return Err(RunError::of("checkpoint", format!("`{name}`: {error}")));
         }
-        if !found && !entries.is_empty() {
+        if !found && (is_together || !entries.is_empty()) {
             let reason =
                 format!("`{name}` has no state `{handle}` any more; start with `--restore none`");
             return Err(RunError::of("checkpoint", reason));

@@ -11,6 +11,9 @@
 //!           | handles: u32, for each: name | entries: u32, for each: key: u32 | bytes
 //!         2 (from the store's memory) | entries: u32, for each: key | 0 or 1 | bytes
 //!         3 (gone to the store) | stage: u16 | keys: u32, for each: as in `record`
+//!         4 (all keys in memory) | stage: u16 | keys: u32, for each: as in `record`
+//!           | handles: u32, for each: name | 0 | entries as in a lot
+//!                                          | 1 | bytes of the handle's own form for all keys
 //! numbers are little-endian, times of 8 bytes; names and bytes have a length of 4 before them
 //! log:    as in `log`
 //! ```
@@ -71,6 +74,12 @@ pub(super) const LOT: u8 = 1;
 pub(super) const STORE_MEMORY: u8 = 2;
 /// A part of keys that have gone to the store.
 pub(super) const IN_STORE: u8 = 3;
+/// A part of all keys in memory.
+pub(super) const ALL: u8 = 4;
+/// A handle's entries, key by key.
+pub(super) const BY_KEY: u8 = 0;
+/// What a handle knows of all keys together.
+pub(super) const TOGETHER: u8 = 1;
 
 /// Takes a key of the store, and its value if it was not deleted.
 pub type EachEntry<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
@@ -126,7 +135,7 @@ pub(super) fn whole(graph: &mut ShardGraph) -> Vec<(String, Vec<u8>)> {
     let mut slots = Vec::new();
     for stage in &mut graph.stages {
         stage.residence.take_changed(true, &mut slots);
-        put_lot(stage, &slots, &mut base);
+        put_lot(stage, &slots, true, &mut base);
     }
     vec![(IMAGE.into(), image(graph)), (format!("{DELTA}{:010}", 0), base)]
 }
@@ -158,12 +167,12 @@ fn image(graph: &mut ShardGraph) -> Vec<u8> {
     out
 }
 
-/// Appends all that is known of some keys; nothing if there are none.
-pub(super) fn put_lot(stage: &mut Stage, slots: &[u32], out: &mut Vec<u8>) {
+/// Appends all that is known of some keys, or of all in memory; nothing if there are none.
+pub(super) fn put_lot(stage: &mut Stage, slots: &[u32], is_all: bool, out: &mut Vec<u8>) {
     if slots.is_empty() {
         return;
     }
-    out.push(LOT);
+    out.push(if is_all { ALL } else { LOT });
     out.extend_from_slice(&stage.id.to_le_bytes());
     put_len(slots.len(), out);
     for &slot in slots {
@@ -174,6 +183,17 @@ pub(super) fn put_lot(stage: &mut Stage, slots: &[u32], out: &mut Vec<u8>) {
     stage.state(&mut |name, handle| {
         handles += 1;
         put_bytes(name.as_bytes(), out);
+        if is_all {
+            let at = out.len();
+            out.push(TOGETHER);
+            let mut has_form = false;
+            put_measured(out, |out| has_form = handle.save_all(slots, out));
+            if has_form {
+                return;
+            }
+            out.truncate(at);
+            out.push(BY_KEY);
+        }
         let (entries_at, mut entries) = (out.len(), 0u32);
         put_len(0, out);
         for (i, &slot) in slots.iter().enumerate() {

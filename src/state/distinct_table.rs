@@ -349,6 +349,19 @@ impl Pairs {
         }
     }
 
+    /// Calls `each` with slot, value and panes of every pair, in the table's order; or says that
+    /// there is more than the table. O(table).
+    pub fn all(&self, frontier: i64, oldest: i64, mut each: impl FnMut(u32, u64, Past)) -> bool {
+        if self.wide.is_some() {
+            return false;
+        }
+        self.for_each_place(|slot, place| {
+            let place = place as usize;
+            each(slot, self.table[place], self.past_at(place, frontier, oldest));
+        });
+        true
+    }
+
     /// Takes out the pairs of a slot; `places` stay right for other slots.
     pub fn remove(&mut self, slot: u32, places: &Places) {
         if let Some(wide) = &mut self.wide {

@@ -50,6 +50,23 @@ pub trait Handle {
         slots.iter().for_each(|&slot| self.clear(slot));
     }
 
+    /// Appends all that is known of `slots`, which are in order, each named by its place there, in
+    /// a form that costs a fraction of as many calls of `save`; or says that there is none, and
+    /// appends nothing. O(slots), or O(state).
+    fn save_all(&self, _slots: &[u32], _out: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// Takes what `save_all` wrote: `slots` has for each place there the slot here, which is clear,
+    /// or none if it is not wanted.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the bytes are not of this handle's form.
+    fn load_all(&mut self, _slots: &[Option<u32>], _bytes: &[u8]) -> Result<(), LoadError> {
+        let reason = "it has no form for all slots together".to_string();
+        Err(LoadError { handle: String::new(), reason })
+    }
+
     /// Appends what is known apart from any slot; nothing for most handles.
     fn save_whole(&self, _out: &mut Vec<u8>) {}
 

@@ -19,6 +19,7 @@ use super::lines::{Lines, Reader, put_word};
 use super::pool::{Pool, Value};
 use super::touched::Touched;
 use super::{Handle, LoadError};
+use crate::ground::batch::words_bytes;
 
 /// Emptied columns kept for later panes.
 const SPARE: usize = 4;
@@ -271,6 +272,85 @@ impl<V: Value> Handle for Panes<V> {
         }
     }
 
+    /// done | numbered | columns | for each: pane | carries | for each: place, word, high part
+    /// | which slots, a bit each | their words
+    fn save_all(&self, slots: &[u32], out: &mut Vec<u8>) -> bool {
+        if !self.owned.is_empty() {
+            return false;
+        }
+        put_word(self.done as u64, out);
+        put_word(self.numbered, out);
+        put_word(self.columns.len() as u64, out);
+        for column in &self.columns {
+            put_word(column.pane as u64, out);
+            let place = |slot: &u32| slots.binary_search(slot).ok();
+            let carries = column.carries.iter();
+            let carries =
+                carries.filter_map(|((slot, word), high)| Some((place(slot)?, word, high)));
+            put_word(carries.clone().count() as u64, out);
+            for (place, word, high) in carries {
+                put_word(place as u64, out);
+                put_word(u64::from(*word), out);
+                put_word(*high as u64, out);
+            }
+            for block in slots.chunks(64) {
+                let bit = |(i, &slot): (usize, &u32)| u64::from(column.touched.get(slot)) << i;
+                put_word(block.iter().enumerate().map(bit).sum(), out);
+            }
+            out.reserve(slots.len() * self.words * 8);
+            for &slot in slots.iter().filter(|&&slot| column.touched.get(slot)) {
+                out.extend_from_slice(words_bytes(&column.lines.line(slot)[..self.words]));
+            }
+        }
+        true
+    }
+
+    fn load_all(&mut self, slots: &[Option<u32>], bytes: &[u8]) -> Result<(), LoadError> {
+        let name = self.name.clone();
+        let mut read = Reader::new(&name, bytes);
+        self.reserve(slots.iter().flatten().max().map_or(0, |&slot| slot as usize + 1));
+        self.done = self.done.max(read.word()? as i64);
+        self.numbered = self.numbered.max(read.word()?);
+        for _ in 0..read.count(16)? {
+            let pane = read.word()? as i64;
+            let mut carries = Vec::new();
+            for _ in 0..read.count(24)? {
+                let place = slots.get(read.word()? as usize);
+                let slot = place.ok_or_else(|| read.error("it names a slot that is not there"))?;
+                carries.push((*slot, read.word()? as u32, read.word()? as i64));
+            }
+            let mut touched = Vec::with_capacity(slots.len().div_ceil(64));
+            for _ in 0..slots.len().div_ceil(64) {
+                touched.push(read.word()?);
+            }
+            if slots.iter().all(Option::is_none) {
+                let held: u32 = touched.iter().map(|bits| bits.count_ones()).sum();
+                read.bytes(held as usize * self.words * 8)?;
+                continue;
+            }
+            let index = self.column(pane);
+            let column = &mut self.columns[index];
+            for (i, slot) in slots.iter().enumerate() {
+                if touched[i / 64] >> (i % 64) & 1 == 0 {
+                    continue;
+                }
+                let Some(slot) = *slot else {
+                    read.bytes(self.words * 8)?;
+                    continue;
+                };
+                let line = column.lines.line_mut(slot);
+                for word in &mut line[..self.words] {
+                    *word = read.word()?;
+                }
+                column.touched.set(slot);
+            }
+            for (slot, word, high) in carries {
+                slot.map(|slot| column.carries.insert((slot, word), high));
+            }
+        }
+        read.end()
+    }
+
     fn save_whole(&self, out: &mut Vec<u8>) {
         put_word(self.done as u64, out);
         put_word(self.numbered, out);
@@ -376,6 +456,50 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(&contents(&panes, 100), &model);
+            }
+        }
+    }
+
+    proptest! {
+        /// Slots come to other places, and some are not wanted.
+        #[test]
+        fn saved_together_they_are_what_each_was(
+            added in proptest::collection::vec(
+                (-3..4i64, 0..100u32, prop_oneof![-9..9i64, Just(i64::MAX), Just(i64::MIN)]),
+                0..300),
+            step in 1..5usize,
+            wanted in any::<u64>(),
+        ) {
+            let mut panes: Panes<()> = Panes::new("test", 3, vec![]);
+            panes.reserve(100);
+            for (i, (pane, slot, value)) in added.into_iter().enumerate() {
+                let index = panes.column(pane);
+                let (column, _) = panes.column_mut(index);
+                column.touched.set(slot);
+                column.add(slot, i % 3, value);
+            }
+            (panes.done, panes.numbered) = (7, 9);
+            let slots: Vec<u32> = (0..100).step_by(step).collect();
+            let is_wanted = |i: usize| wanted >> (i % 64) & 1 == 1;
+            let to = |i: usize| is_wanted(i).then_some(200 - 2 * i as u32);
+            let there: Vec<Option<u32>> = (0..slots.len()).map(to).collect();
+            let mut saved = Vec::new();
+            prop_assert!(panes.save_all(&slots, &mut saved));
+            let mut other: Panes<()> = Panes::new("test", 3, vec![]);
+            other.load_all(&there, &saved).unwrap();
+            for (from, to) in slots.iter().zip(&there) {
+                let Some(to) = to else { continue };
+                let (mut one, mut two) = (Vec::new(), Vec::new());
+                panes.save(*from, &mut one);
+                other.save(*to, &mut two);
+                prop_assert_eq!(one, two);
+            }
+            let held = |panes: &Panes<()>, slot| panes.columns().iter().any(|c| c.touched.get(slot));
+            let strange = (0..201).filter(|slot| !there.contains(&Some(*slot)));
+            prop_assert!(strange.into_iter().all(|slot| !held(&other, slot)));
+            for len in 0..saved.len().min(200) {
+                let mut other: Panes<()> = Panes::new("test", 3, vec![]);
+                prop_assert!(other.load_all(&there, &saved[..len]).is_err());
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Reading the files of a checkpoint: every length and every number may be wrong.
 
 use crate::flow::RunError;
+use crate::flow::snapshot::{BY_KEY, TOGETHER};
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::slot;
 
@@ -100,6 +101,15 @@ impl<'a> Read<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether what follows a handle's name is of all keys together.
+    pub fn is_together(&mut self) -> Result<bool, RunError> {
+        match self.take(1)?[0] {
+            BY_KEY => Ok(false),
+            TOGETHER => Ok(true),
+            _ => Err(self.damaged("a handle's form is not known")),
+        }
     }
 
     /// A handle's entries for the keys that have a slot here.

@@ -13,6 +13,8 @@ enum Step {
     /// The window fires and the frontier moves on by so many panes.
     Fire(i64),
     SaveAndLoad(u32),
+    /// All slots but every third from this one.
+    SaveAndLoadTogether(u32),
     Clear(u32),
 }
 
@@ -22,6 +24,7 @@ fn steps(panes: i64, late: i64) -> impl Strategy<Value = Vec<Step>> {
         6 => (1 - panes - late..3i64, pairs).prop_map(|(pane, rows)| Step::Rows(pane, rows)),
         3 => prop_oneof![9 => Just(1i64), 2 => 2..9i64, 1 => 100..400i64].prop_map(Step::Fire),
         1 => (0..SLOTS).prop_map(Step::SaveAndLoad),
+        1 => (0..3u32).prop_map(Step::SaveAndLoadTogether),
         1 => (0..SLOTS).prop_map(Step::Clear),
     ];
     proptest::collection::vec(step, 1..60)
@@ -104,6 +107,15 @@ fn check(steps: &[Step], panes: i64, late: i64, texts: bool) {
                 sets.save(*slot, &mut saved);
                 sets.clear(*slot);
                 sets.load(*slot, &saved).unwrap();
+            }
+            Step::SaveAndLoadTogether(left_out) => {
+                let slots: Vec<u32> = (0..SLOTS).filter(|slot| slot % 3 != left_out % 3).collect();
+                let mut saved = Vec::new();
+                if sets.save_all(&slots, &mut saved) {
+                    slots.iter().for_each(|&slot| sets.clear(slot));
+                    let to: Vec<Option<u32>> = slots.into_iter().map(Some).collect();
+                    sets.load_all(&to, &saved).unwrap();
+                }
             }
             Step::Clear(slot) => {
                 sets.clear(*slot);
