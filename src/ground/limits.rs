@@ -112,6 +112,8 @@ pub const STORE_READS_IN_FLIGHT: usize = 128;
 pub const STORE_WRITES_IN_FLIGHT: usize = 4;
 /// Bytes of entries that one step of a compaction handles.
 pub const STORE_STEP_BYTES: usize = 1 << 20;
+/// Values of one set, or waiting rows of one key, that are shown when somebody looks into state.
+pub const SHOWN_MAX: usize = 100;
 /// Blocks between two looks at whether the keys in memory are too many.
 pub const COLD_CHECK_CALLS: u32 = 16;
 /// Keys that leave memory together, at least.
