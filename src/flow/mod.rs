@@ -20,6 +20,7 @@ pub mod graph;
 pub mod host;
 pub mod host_uring;
 pub mod latency;
+pub mod look;
 pub mod reader;
 pub mod record;
 pub mod restore;

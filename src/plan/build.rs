@@ -145,6 +145,20 @@ pub fn run_plan(
     })
 }
 
+/// Builds the graph of one shard of a pipeline whose sources all end, without a run around it.
+///
+/// # Errors
+/// [`RunError`] of a component that cannot be built.
+pub fn graph_of(
+    pipeline: &Pipeline,
+    (shard, shards): (usize, usize),
+    connect: &dyn Connect,
+) -> Result<ShardGraph, RunError> {
+    let topology = Topology::new(pipeline, shards, &vec![true; pipeline.sources.len()]);
+    let builder = Builder { pipeline, topology: &topology, connect, keeps_deltas: false };
+    builder.graph(shard, Arc::new(Gauges::new(component::count(pipeline), shards)))
+}
+
 /// Where a run goes on from.
 #[derive(Default)]
 pub struct From {
