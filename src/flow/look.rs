@@ -186,7 +186,9 @@ impl Lot {
         let of_key = match StoreKey::of(key) {
             Some(StoreKey::Record { stage: of, key, .. }) if of == stage.id => key,
             Some(_) => return Ok(false),
-            None => return Err(RunError::of("checkpoint", "a key of the store is of no known form")),
+            None => {
+                return Err(RunError::of("checkpoint", "a key of the store is of no known form"));
+            }
         };
         let mut read = Read { rest: of_key, what: "a key of the store".to_string() };
         let batch = read.keys(1, stage.key_types.len())?;

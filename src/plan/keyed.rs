@@ -2,33 +2,49 @@
 //! given such state without sources and sinks.
 
 use super::build::{Connect, graph_of};
-use super::graph::{Pipeline, SinkPlan, SourcePlan, TransformPlan};
-use super::topology::{Topology, is_keyed};
+use super::graph::{Pipeline, SinkPlan, SourcePlan, TransformKind, TransformPlan};
+use super::topology::{StagePlan, Topology, is_keyed};
 use crate::flow::RunError;
 use crate::flow::graph::ShardGraph;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::schema::Column;
 use crate::port::{Block, Decode, Encode, PortError, Sink, Source};
 
+/// A transform that keeps state by key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyedTransform {
+    pub name: String,
+    /// Its `type`.
+    pub word: &'static str,
+    /// Its key's columns.
+    pub key: Vec<Column>,
+    /// Whether it takes its rows in event-time order, so that they wait before it.
+    pub is_ordered: bool,
+}
+
+fn keyed(plan: &TransformPlan) -> Option<KeyedTransform> {
+    let input = plan.input_schemas.first()?;
+    is_keyed(&plan.kind).then(|| KeyedTransform {
+        name: plan.name.clone(),
+        word: plan.kind.word(),
+        key: plan.key.iter().map(|&at| input.columns[at].clone()).collect(),
+        is_ordered: matches!(plan.kind, TransformKind::Pattern(_)),
+    })
+}
+
 /// Transforms that keep state by key, in the order of the pipeline.
-pub fn transforms(pipeline: &Pipeline) -> impl Iterator<Item = &TransformPlan> {
-    pipeline.transforms.iter().filter(|plan| is_keyed(&plan.kind))
+pub fn transforms(pipeline: &Pipeline) -> Vec<KeyedTransform> {
+    pipeline.transforms.iter().filter_map(keyed).collect()
 }
 
-/// The key columns of such a transform.
-pub fn key_columns(plan: &TransformPlan) -> Vec<Column> {
-    let input = plan.input_schemas.first();
-    let columns = plan.key.iter().filter_map(|&at| input?.columns.get(at).cloned());
-    columns.collect()
-}
-
-/// The names of transforms that share their keys, stage by stage.
-pub fn stages(pipeline: &Pipeline) -> Vec<Vec<&str>> {
+/// As [`transforms`], those together that share their keys.
+pub fn stages(pipeline: &Pipeline) -> Vec<Vec<KeyedTransform>> {
     let topology = Topology::new(pipeline, 1, &vec![true; pipeline.sources.len()]);
-    let names = |stage: &super::topology::StagePlan| {
-        stage.members.iter().map(|&member| pipeline.transforms[member].name.as_str()).collect()
+    let members = |stage: &StagePlan| {
+        let plans = stage.members.iter().map(|&member| &pipeline.transforms[member]);
+        plans.filter_map(keyed).collect()
     };
-    topology.stages.iter().map(names).collect()
+    topology.stages.iter().map(members).collect()
 }
 
 /// The graph of a shard that reads nothing and whose rows go nowhere.
@@ -63,11 +79,7 @@ impl Connect for Unconnected {
 impl Decode for Unconnected {
     fn start(&mut self, _: Block) {}
 
-    fn next(
-        &mut self,
-        _: usize,
-        _: &mut BatchBuilder,
-    ) -> Result<Option<RecordBatch>, PortError> {
+    fn next(&mut self, _: usize, _: &mut BatchBuilder) -> Result<Option<RecordBatch>, PortError> {
         Ok(None)
     }
 
