@@ -361,7 +361,8 @@ impl Distinct {
         }
     }
 
-    /// A value that [`Distinct::each_value`] gave: its slot, and the heap of its text if it is long.
+    /// A value that [`Distinct::each_value`] gave: its slot, and the heap of its text if that is
+    /// long.
     pub fn value(&self, value: u64) -> (u64, &[u8]) {
         if self.heaped && slot::is_heaped(value) {
             let text = self.texts.text(value);
