@@ -331,8 +331,7 @@ pub struct StateArguments {
     pub format: DiagnosticFormat,
 }
 
-/// `cutwater state`. All of it may be called while the pipeline runs; nothing that is looked at
-/// changes.
+/// `cutwater state`. Nothing that is looked at changes.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub enum StateCommand {

@@ -88,7 +88,10 @@ impl Checkpoint {
         let (folder, epoch) = (&self.place.folder, self.epoch());
         let seen = folder.look(epoch, true, &mut Whole::default());
         match seen {
-            Ok(None) => eprint(&format!("error: a run has dropped checkpoint {epoch} meanwhile\n")),
+            Ok(None) => eprint(&format!(
+                "error: a run has dropped checkpoint {epoch} meanwhile; `cutwater checkpoint \
+                 savepoint` keeps one to look into\n"
+            )),
             Ok(Some(seen)) if !seen.damages.is_empty() => {
                 eprint(&format!("error: checkpoint {epoch} is damaged\n"));
                 for damage in seen.damages {
