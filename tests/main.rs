@@ -15,5 +15,6 @@ mod remote;
 mod s3;
 mod sim;
 mod socket;
+mod state;
 mod tidy;
 mod windows;

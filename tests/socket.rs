@@ -45,10 +45,10 @@ format = "json"
 "#;
 
 /// Longest wait for what must come, so that a failure is no endless test.
-const WAIT: Duration = Duration::from_secs(30);
+pub const WAIT: Duration = Duration::from_secs(30);
 
 /// A command under way, ended with the test.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -64,7 +64,7 @@ fn case(cores: usize, mode: &str, address: SocketAddr) -> Case {
 }
 
 /// Starts the pipeline; its lines on standard output come through the channel.
-fn start(case: &Case) -> (Running, Receiver<String>) {
+pub fn start(case: &Case) -> (Running, Receiver<String>) {
     let mut command = case.command(&["run", "p.toml", "--report", "report.json", "--quiet"]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("the command starts");
     let out = child.stdout.take().expect("a pipe");

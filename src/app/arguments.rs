@@ -309,52 +309,74 @@ pub struct Savepoint {
     pub link: bool,
 }
 
-/// `cutwater state`.
+/// Which checkpoint is looked into, and how what is found is shown.
+#[derive(Debug, Args)]
+pub struct StateArguments {
+    #[command(flatten)]
+    pub place: PlaceArguments,
+
+    /// The pipeline file, where FILE|DATA_DIR is not that itself
+    ///
+    /// What a checkpoint has of a key is bytes; the file says which columns, types and steps they
+    /// stand for. `--set` is about this file then.
+    #[arg(long, value_name = "FILE")]
+    pub pipeline: Option<PathBuf>,
+
+    /// Which checkpoint; the newest whole one if none is named
+    #[arg(long, value_name = "N")]
+    pub epoch: Option<u64>,
+
+    /// For people, or one JSON object a line
+    #[arg(long, value_enum, default_value_t = DiagnosticFormat::Human)]
+    pub format: DiagnosticFormat,
+}
+
+/// `cutwater state`. Nothing that is looked at changes.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub enum StateCommand {
-    /// What a component keeps for one key
+    /// What a transform keeps for one key
     #[command(after_help = "\
-Example:
-  cutwater state get data/fraud takeover user_id=4711")]
+Examples:
+  cutwater state get configs/fraud.toml takeover user_id=4711
+  cutwater state get savepoints/before-upgrade --pipeline configs/fraud.toml risk user_id=4711
+
+A value is written as in CSV: TIMESTAMP as milliseconds or RFC 3339, BYTES as base64; nothing behind
+the `=` is NULL, `\"\"` the empty text.
+Exit codes: 0 the key is known, 1 it is not, or the checkpoint is damaged, 2 wrong arguments.")]
     Get {
         #[command(flatten)]
-        place: PlaceArguments,
+        of: StateArguments,
         /// The transform, as the pipeline file names it
         component: String,
         /// The key: COLUMN=VALUE for each of its columns
         #[arg(value_name = "COLUMN=VALUE", required = true)]
         key: Vec<String>,
-        /// Which checkpoint; the newest whole one if none is named
-        #[arg(long, value_name = "N")]
-        epoch: Option<u64>,
     },
-    /// What a component keeps, key by key, one JSON object a line
+    /// What a transform keeps, key by key, in no order
     #[command(after_help = "\
-Example:
-  cutwater state scan data/fraud takeover --limit 10")]
+Examples:
+  cutwater state scan configs/fraud.toml takeover --limit 10
+  cutwater state scan configs/fraud.toml risk --format json | jq .key.user_id")]
     Scan {
         #[command(flatten)]
-        place: PlaceArguments,
+        of: StateArguments,
         /// The transform, as the pipeline file names it
         component: String,
         /// So many keys at most
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
-        /// Which checkpoint; the newest whole one if none is named
-        #[arg(long, value_name = "N")]
-        epoch: Option<u64>,
     },
-    /// How many keys and bytes each component keeps
+    /// How many keys and bytes each transform keeps, and its largest key
     #[command(after_help = "\
 Example:
-  cutwater state stats data/fraud")]
+  cutwater state stats configs/fraud.toml
+
+IN MEMORY and IN STORE are keys, by where they were when the checkpoint was made; BYTES is what they
+take when they are saved.")]
     Stats {
         #[command(flatten)]
-        place: PlaceArguments,
-        /// Which checkpoint; the newest whole one if none is named
-        #[arg(long, value_name = "N")]
-        epoch: Option<u64>,
+        of: StateArguments,
     },
 }
 

@@ -12,6 +12,7 @@ pub mod progress;
 pub mod report;
 pub mod run;
 pub mod signals;
+pub mod state;
 mod state_folder;
 pub mod summary;
 pub mod usage;
@@ -67,13 +68,7 @@ pub fn main() -> ExitCode {
             }
         }
         Command::Checkpoint(command) => checkpoints::command::checkpoint(&command),
-        Command::State(_) => {
-            eprint(
-                "error: this version cannot look into keyed state yet; `cutwater checkpoint show` \
-                 says what a checkpoint consists of\n",
-            );
-            WRONG
-        }
+        Command::State(command) => state::state(&command),
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "cutwater", &mut out);

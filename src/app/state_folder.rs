@@ -15,32 +15,37 @@ pub struct StateFolder(Option<StateSettings>);
 impl StateFolder {
     /// The folder for this process; those of processes that are gone are removed.
     pub fn new(pipeline: &Pipeline) -> StateFolder {
-        let settings = &pipeline.state;
-        if settings.backend == Backend::Memory {
+        if pipeline.state.backend == Backend::Memory {
             return StateFolder(None);
         }
-        let data_dir = PathBuf::from(&pipeline.engine.data_dir);
-        remove_left(&data_dir.join("state"));
-        StateFolder(Some(StateSettings {
-            data_dir,
-            folder: format!("state/run-{}", std::process::id()),
-            codec: match settings.compression {
-                Compression::None => Codec::None,
-                Compression::Lz4 => Codec::Lz4,
-                Compression::Zstd => Codec::Zstd,
-            },
-            profile: match settings.profile {
-                Profile::Balanced => options::Profile::Balanced,
-                Profile::ReadHeavy => options::Profile::ReadHeavy,
-                Profile::WriteHeavy => options::Profile::WriteHeavy,
-            },
-            memory_bytes: settings.memory_bytes as usize,
-        }))
+        let settings = settings(pipeline);
+        remove_left(&settings.data_dir.join("state"));
+        StateFolder(Some(settings))
     }
 
     /// What shards are told; none if all keys stay in memory.
     pub fn settings(&self) -> Option<StateSettings> {
         self.0.clone()
+    }
+}
+
+/// Where and how a run of this process would keep keys that do not fit into memory.
+pub fn settings(pipeline: &Pipeline) -> StateSettings {
+    let settings = &pipeline.state;
+    StateSettings {
+        data_dir: PathBuf::from(&pipeline.engine.data_dir),
+        folder: format!("state/run-{}", std::process::id()),
+        codec: match settings.compression {
+            Compression::None => Codec::None,
+            Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
+        },
+        profile: match settings.profile {
+            Profile::Balanced => options::Profile::Balanced,
+            Profile::ReadHeavy => options::Profile::ReadHeavy,
+            Profile::WriteHeavy => options::Profile::WriteHeavy,
+        },
+        memory_bytes: settings.memory_bytes as usize,
     }
 }
 

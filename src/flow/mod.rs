@@ -22,6 +22,7 @@ pub mod host;
 pub mod host_uring;
 pub mod latency;
 pub mod log;
+pub mod look;
 pub mod reader;
 pub mod record;
 pub mod restore;

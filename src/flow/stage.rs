@@ -20,6 +20,7 @@ use crate::ops::{Keyed, KeyedRows, Ledger, Rows};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
 use crate::state::residence::Residence;
+use crate::state::shown::Shown;
 use crate::state::touched::Touched;
 
 /// An operator that takes rows as they arrive.
@@ -371,6 +372,38 @@ impl Stage {
                 }
             }
         }
+    }
+
+    /// Shows what an operator knows of a slot, for people, with the rows that wait for it.
+    pub fn show(&mut self, operator: usize, slot: u32, visit: &mut dyn FnMut(&str, Shown)) {
+        match (operator.checked_sub(self.plain.len()), &mut self.sorted) {
+            (None, _) => self.plain[operator].operator.show(slot, &self.keys, visit),
+            (Some(at), Some(sorted)) => sorted.order.show(at, slot, &self.keys, visit),
+            (Some(_), None) => {}
+        }
+    }
+
+    /// Shows the state handles of one operator, or, for none, of the ordering buffer.
+    pub fn state_of(&mut self, operator: Option<usize>, visit: &mut dyn FnMut(&mut dyn Handle)) {
+        let plain = self.plain.len();
+        if let Some(operator) = operator.filter(|operator| *operator < plain) {
+            return self.plain[operator].operator.state(&mut |_, handle| visit(handle));
+        }
+        let wanted = operator.map(|operator| operator - plain);
+        if let Some(Sorted { order, .. }) = &mut self.sorted {
+            order.state(&mut |name, handle| {
+                let place = name.split_once('.').and_then(|(place, _)| place.parse().ok());
+                if place == wanted {
+                    visit(handle);
+                }
+            });
+        }
+    }
+
+    /// The place of a transform among the operators, by its name.
+    pub fn operator(&self, name: &str) -> Option<usize> {
+        let sorted = self.sorted.iter().flat_map(|sorted| &sorted.about);
+        self.plain.iter().map(|plain| &plain.about).chain(sorted).position(|a| a.name == name)
     }
 }
 

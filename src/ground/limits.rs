@@ -128,6 +128,8 @@ pub const LOG_BASE_TIMES: usize = 12;
 pub const LOG_BYTES: (usize, usize) = (64 << 20, 512 << 20);
 /// Epochs after one whose rows were too many until they are kept again.
 pub const LOG_REST_EPOCHS: u32 = 8;
+/// Values of one set, or waiting rows of one key, that are shown when somebody looks into state.
+pub const SHOWN_MAX: usize = 100;
 /// Blocks between two looks at whether the keys in memory are too many.
 pub const COLD_CHECK_CALLS: u32 = 16;
 /// Keys that leave memory together, at least.

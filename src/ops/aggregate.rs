@@ -7,13 +7,16 @@
 
 use crate::expr::aggregate::AggregateSelect;
 use crate::ground::time::Time;
-use crate::ops::accumulate::{Arguments, Batch, Emitter, Input, Layout, Merged, Object};
+use crate::ops::accumulate::{
+    Arguments, Batch, Emitter, Input, Layout, Merged, Object, show_distinct,
+};
 use crate::ops::output::Outputs;
 use crate::ops::{Keyed, KeyedRows, Ledger, OpError, Stateful};
 use crate::state::Handle;
 use crate::state::distinct::Distinct;
 use crate::state::keys::KeyTable;
 use crate::state::panes::Panes;
+use crate::state::shown::Shown;
 use crate::state::touched::Touched;
 
 /// The only pane: all time.
@@ -72,6 +75,22 @@ impl Stateful for Aggregate {
         visit("all", &mut self.core.panes);
         for (i, (_, set)) in self.core.distinct.iter_mut().enumerate() {
             visit(&format!("distinct_{i}"), set);
+        }
+    }
+
+    /// `all`: the columns of the `select` by now; `distinct_N`: the different values so far.
+    fn show(&mut self, slot: u32, keys: &KeyTable, visit: &mut dyn FnMut(&str, Shown)) {
+        let Core { panes, layout, emitter, distinct, .. } = &mut self.core;
+        let distinct: Vec<_> =
+            distinct.iter().map(|(call, set)| show_distinct(set, layout, *call, slot)).collect();
+        let column = panes.columns().iter().find(|column| column.touched.get(slot));
+        if let Some(column) = column {
+            let counts: Vec<u64> = distinct.iter().map(|of| of.count_in(ALL)).collect();
+            let line = (column, &panes.pool);
+            visit("all", emitter.show(layout, line, &counts, (slot, keys), (0, 0)));
+        }
+        for (i, of) in distinct.iter().enumerate() {
+            of.panes().for_each(|(_, of)| visit(&format!("distinct_{i}"), Shown::fields(of)));
         }
     }
 }

@@ -56,6 +56,7 @@ use crate::ground::batch::RecordBatch;
 use crate::ground::time::{END, Time};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
+use crate::state::shown::Shown;
 use output::{Outputs, Port};
 
 /// Why an operator stops the run.
@@ -224,6 +225,19 @@ pub trait Stateful {
 
     /// Appends slots that changed since the last call though no row named them.
     fn take_changed(&mut self, _out: &mut Vec<u32>) {}
+
+    /// Shows what is known of a slot, for people, under the names of the handles that know it. As
+    /// it stands here it says how many bytes each has.
+    fn show(&mut self, slot: u32, _keys: &KeyTable, visit: &mut dyn FnMut(&str, Shown)) {
+        let mut saved = Vec::new();
+        self.state(&mut |name, handle| {
+            saved.clear();
+            handle.save(slot, &mut saved);
+            if !saved.is_empty() {
+                visit(name, Shown::fields([("bytes", Shown::count(saved.len()))]));
+            }
+        });
+    }
 }
 
 /// An operator behind the ordering stage: it sees the rows of its keys in event-time order, ties as

@@ -23,13 +23,14 @@ pub mod texts;
 use std::ops::Range;
 
 use crate::ground::batch::{BatchBuilder, RecordBatch};
-use crate::ground::limits::{BATCH_HEAP_BYTES, WAITING_ROWS_MAX};
-use crate::ground::schema::Schema;
+use crate::ground::limits::{BATCH_HEAP_BYTES, SHOWN_MAX, WAITING_ROWS_MAX};
+use crate::ground::schema::{Column, Schema};
 use crate::ground::time::{END, Time};
 use crate::ops::output::Outputs;
 use crate::ops::{Arrived, KeyedRows, Ledger, OpError, Ordered, Rows, Stretch};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
+use crate::state::shown::Shown;
 use crate::state::touched::Touched;
 use ahead::{Ahead, Flags};
 use queue::Queue;
@@ -53,6 +54,8 @@ pub struct Order {
     form: u64,
     /// Slots of rows that were handed over, where somebody asked for them.
     handed: Option<Vec<u32>>,
+    /// Columns of rows that wait.
+    columns: Vec<Column>,
 }
 
 /// The rows that are handed over next.
@@ -105,6 +108,7 @@ impl Order {
             rows_in: 0,
             form: ahead.form(),
             handed: None,
+            columns: ahead.columns().iter().map(|&at| input.columns[at].clone()).collect(),
         }
     }
 
@@ -200,6 +204,33 @@ impl Order {
         visit("order.waiting", &mut self.queue);
         for (i, operator) in self.operators.iter_mut().enumerate() {
             operator.state(&mut |name, handle| visit(&format!("{i}.{name}"), handle));
+        }
+    }
+
+    /// Shows what an operator knows of a slot, for people, and which rows wait for it.
+    pub fn show(
+        &mut self,
+        operator: usize,
+        slot: u32,
+        keys: &KeyTable,
+        visit: &mut dyn FnMut(&str, Shown),
+    ) {
+        self.operators[operator].show(slot, keys, visit);
+        let (mut count, mut rows) = (0, Vec::new());
+        self.queue.each_waiting(slot, |time, value| {
+            count += 1;
+            if rows.len() < SHOWN_MAX {
+                let mut fields = vec![("time".to_string(), Shown::Time(time))];
+                fields.extend(self.columns.iter().enumerate().map(|(i, column)| {
+                    let (value, heap) = value(i);
+                    (column.name.clone(), Shown::of(value, heap, &column.data_type))
+                }));
+                rows.push(Shown::Fields(fields));
+            }
+        });
+        if count > 0 {
+            let fields = [("count", Shown::count(count)), ("rows", Shown::List(rows))];
+            visit("waiting", Shown::fields(fields));
         }
     }
 

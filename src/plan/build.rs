@@ -142,6 +142,21 @@ pub fn run_plan(
     })
 }
 
+/// Builds the graphs of a pipeline whose sources all end, without a run around them.
+pub fn build_of(
+    pipeline: &Pipeline,
+    shards: usize,
+    connect: Arc<dyn Connect>,
+) -> impl Build + 'static {
+    Template {
+        pipeline: Mutex::new(pipeline.clone()),
+        topology: Arc::new(Topology::new(pipeline, shards, &vec![true; pipeline.sources.len()])),
+        connect,
+        gauges: Arc::new(Gauges::new(component::count(pipeline), shards)),
+        keeps_changes: false,
+    }
+}
+
 /// Where a run goes on from.
 #[derive(Default)]
 pub struct From {

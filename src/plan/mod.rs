@@ -9,6 +9,7 @@ mod check;
 pub mod code;
 pub mod diagnostic;
 pub mod graph;
+pub mod keyed;
 pub mod operators;
 pub mod raw;
 pub mod render;

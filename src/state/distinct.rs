@@ -346,6 +346,33 @@ impl Distinct {
         self.len() == 0
     }
 
+    /// Calls `each` with every pane of a slot and value in it, as [`Distinct::value`] takes it.
+    pub fn each_value(&self, slot: u32, mut each: impl FnMut(i64, u64)) {
+        let mut index = self.index.borrow_mut();
+        let index = index.get_or_insert_with(|| self.index());
+        let oldest = self.oldest;
+        self.pairs.of_slot(slot, &index.places, self.frontier, oldest, |value, past| {
+            past.for_each(|pane| {
+                if pane >= oldest {
+                    each(pane, value);
+                }
+            });
+        });
+        for &(_, pane, value) in index.ahead(slot).iter().filter(|(_, pane, _)| *pane >= oldest) {
+            each(pane, value);
+        }
+    }
+
+    /// A value that [`Distinct::each_value`] gave: its slot, and the heap of its text if that is
+    /// long.
+    pub fn value(&self, value: u64) -> (u64, &[u8]) {
+        if self.heaped && slot::is_heaped(value) {
+            let text = self.texts.text(value);
+            return (slot::heaped(0, text.len()), text);
+        }
+        (value, &[])
+    }
+
     fn index(&self) -> Index {
         let pairs = |(&pane, waiting): (&i64, &Waiting)| {
             waiting.pairs.iter().map(move |&(slot, value)| (slot, pane, value)).collect::<Vec<_>>()
@@ -356,13 +383,9 @@ impl Distinct {
     }
 
     fn put_value(&self, value: u64, out: &mut Vec<u8>) {
-        if self.heaped && slot::is_heaped(value) {
-            let text = self.texts.text(value);
-            put_word(slot::heaped(0, text.len()), out);
-            out.extend_from_slice(text);
-        } else {
-            put_word(value, out);
-        }
+        let (word, text) = self.value(value);
+        put_word(word, out);
+        out.extend_from_slice(text);
     }
 
     fn read_value(&mut self, read: &mut Reader<'_>) -> Result<u64, LoadError> {
@@ -394,25 +417,14 @@ fn lane_add(line: &mut [u64], ring: i64, pane: i64, value: u64) {
 impl Handle for Distinct {
     /// pairs: for each pane and value in it: pane, value | windows: window, count.
     fn save(&self, slot: u32, out: &mut Vec<u8>) {
-        let mut index = self.index.borrow_mut();
-        let index = index.get_or_insert_with(|| self.index());
-        let (start, oldest) = (out.len(), self.oldest);
+        let start = out.len();
         put_word(0, out);
         let mut seen = 0u64;
-        self.pairs.of_slot(slot, &index.places, self.frontier, oldest, |value, past| {
-            past.for_each(|pane| {
-                if pane >= oldest {
-                    seen += 1;
-                    put_word(pane as u64, out);
-                    self.put_value(value, out);
-                }
-            });
-        });
-        for &(_, pane, value) in index.ahead(slot).iter().filter(|(_, pane, _)| *pane >= oldest) {
+        self.each_value(slot, |pane, value| {
             seen += 1;
             put_word(pane as u64, out);
             self.put_value(value, out);
-        }
+        });
         out[start..start + 8].copy_from_slice(&seen.to_le_bytes());
         let (fired_at, mut fired) = (out.len(), 0u64);
         put_word(0, out);

@@ -14,6 +14,7 @@ pub mod lines;
 pub mod panes;
 pub mod pool;
 pub mod residence;
+pub mod shown;
 mod texts;
 pub mod touched;
 

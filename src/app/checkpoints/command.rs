@@ -20,6 +20,7 @@ use crate::app::arguments::{
 use crate::app::load::load;
 use crate::app::summary::{bytes, thousands};
 use crate::app::{FAILED, OK, WRONG, eprint, print, stderr_is_styled};
+use crate::plan::graph::Pipeline;
 use crate::port::PortError;
 
 /// So often a run beside may drop what is being looked at.
@@ -39,36 +40,49 @@ pub fn checkpoint(command: &CheckpointCommand) -> u8 {
     done.unwrap_or_else(|ended| ended)
 }
 
-fn failed(error: PortError) -> Ended {
+/// Says what failed; gives the exit code.
+pub fn failed(error: PortError) -> Ended {
     eprint(&format!("error: {error}\n"));
     if matches!(error, PortError::Setup(_)) { WRONG } else { FAILED }
 }
 
 /// The checkpoints that an argument means: a pipeline file's, or those of a folder.
 fn place(arguments: &PlaceArguments) -> Result<Place, Ended> {
+    place_and_pipeline(arguments).map(|(place, _)| place)
+}
+
+/// The checkpoints that an argument means, and the pipeline if it is a pipeline file.
+///
+/// # Errors
+/// The exit code, after what was wrong has been said.
+pub fn place_and_pipeline(arguments: &PlaceArguments) -> Result<(Place, Option<Pipeline>), Ended> {
     let path = &arguments.place;
     if path.is_dir() {
-        return Place::find(path).or_else(|error| {
+        let found = Place::find(path).or_else(|error| {
             let checkpoints = Folder { path: path.join("checkpoints") };
             // A `data_dir` before its first checkpoint.
             let is_empty = matches!(checkpoints.epochs(), Ok(epochs) if epochs.is_empty());
             let is_new = is_empty && (checkpoints.path.is_dir() || path.join("lock").is_file());
             if is_new { Ok(Place { folder: checkpoints, epoch: None }) } else { Err(failed(error)) }
         });
+        return found.map(|place| (place, None));
     }
     let is_manifest = path.extension().is_some_and(|extension| extension == "json");
     if is_manifest || !path.exists() {
-        return Place::find(path).map_err(failed);
+        return Place::find(path).map_err(failed).map(|place| (place, None));
     }
     let loaded = load(&arguments.pipeline());
     eprint(&loaded.shown(stderr_is_styled()));
     let pipeline = loaded.pipeline.ok_or(WRONG)?;
     let path = Path::new(&pipeline.engine.data_dir).join("checkpoints");
-    Ok(Place { folder: Folder { path }, epoch: None })
+    Ok((Place { folder: Folder { path }, epoch: None }, Some(pipeline)))
 }
 
 /// The epochs that are meant, the newest first; an error if one is named that is not there.
-fn epochs(place: &Place, named: Option<u64>) -> Result<Vec<u64>, Ended> {
+///
+/// # Errors
+/// The exit code, after what was wrong has been said.
+pub fn epochs(place: &Place, named: Option<u64>) -> Result<Vec<u64>, Ended> {
     let there = place.folder.epochs().map_err(failed)?;
     match named.or(place.epoch) {
         None => Ok(there),
@@ -93,7 +107,8 @@ fn look(place: &Place, named: Option<u64>, deep: bool) -> Result<Vec<Seen>, Ende
     Ok(Vec::new())
 }
 
-fn say_none(folder: &Folder) {
+/// Says that there is no checkpoint.
+pub fn say_none(folder: &Folder) {
     eprint(&format!("note: there is no checkpoint in `{}`\n", folder.path.display()));
 }
 
@@ -167,7 +182,7 @@ fn list(arguments: &ListCheckpoints) -> Result<u8, Ended> {
     Ok(OK)
 }
 
-/// A line each, in columns as wide as what stands in them.
+/// A line each.
 fn table(all: &[Seen]) -> String {
     let head = ["EPOCH", "TIME", "WRITTEN", "FULL", "SHARDS", "STATE", "SOURCES"];
     let mut rows = vec![head.map(String::from)];
@@ -186,14 +201,19 @@ fn table(all: &[Seen]) -> String {
             of(&sources),
         ]);
     }
+    in_columns(&rows)
+}
+
+/// Rows in columns as wide as what stands in them; the last is as it is.
+pub fn in_columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..head.len() - 1).filter_map(width).collect();
+    let widths: Vec<usize> = (0..N - 1).filter_map(width).collect();
     let mut out = String::new();
-    for row in &rows {
+    for row in rows {
         for (cell, width) in row.iter().zip(&widths) {
             let _ = write!(out, "{cell:<width$}  ");
         }
-        out.push_str(&row[head.len() - 1]);
+        out.push_str(&row[N - 1]);
         out.truncate(out.trim_end().len());
         out.push('\n');
     }

@@ -180,11 +180,7 @@ impl CsvDecoder {
         let text = field.text(line, &self.scratch);
         let slot = slot_of(data_type, text, &mut self.bytes, heap);
         slot.map_err(|why| {
-            let why = match why {
-                Why::Fault(fault) => fault.describe(data_type),
-                Why::Utf8 => "not UTF-8".to_string(),
-                Why::TooLong => "the value is too long".to_string(),
-            };
+            let why = why.describe(data_type);
             format!("field `{}`: {why}", self.schema.columns[column].name).into()
         })
     }
@@ -194,6 +190,35 @@ enum Why {
     Fault(Fault),
     Utf8,
     TooLong,
+}
+
+impl Why {
+    fn describe(self, data_type: &DataType) -> String {
+        match self {
+            Why::Fault(fault) => fault.describe(data_type),
+            Why::Utf8 => "not UTF-8".to_string(),
+            Why::TooLong => "the value is too long".to_string(),
+        }
+    }
+}
+
+/// The slot of a single value that is written as in a field: none for NULL, which is an empty text;
+/// `""` is the empty text itself.
+///
+/// # Errors
+/// What is wrong with it for that type.
+pub fn read_value(
+    data_type: &DataType,
+    text: &str,
+    heap: &mut Vec<u8>,
+) -> Result<Option<u64>, String> {
+    let text = match text {
+        "" => return Ok(None),
+        "\"\"" if *data_type == DataType::String => "",
+        text => text,
+    };
+    let slot = slot_of(data_type, text.as_bytes(), &mut Vec::new(), heap);
+    slot.map(Some).map_err(|why| why.describe(data_type))
 }
 
 /// The slot of a field's text as a value of a type.

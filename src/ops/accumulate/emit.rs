@@ -18,9 +18,9 @@ pub struct Emitter {
     heaped: Vec<usize>,
     keys: usize,
     bounds: bool,
-    finish: Projection,
+    pub(super) finish: Projection,
     having: Option<Program>,
-    builder: BatchBuilder,
+    pub(super) builder: BatchBuilder,
     mask: Vec<u64>,
     all: Vec<u32>,
     /// Lines put out by the last call, by their place among the merged ones.
@@ -67,7 +67,7 @@ impl Emitter {
         let rows = merged.slots.len();
         self.builder.extend_rows_to_set(rows);
         self.write_keys(&merged.slots, keys, window);
-        let column = self.keys + if self.bounds { 2 } else { 0 };
+        let column = self.first_call();
         let overflows = layout.finish(merged, distinct, &mut self.builder, 0, column);
         let batch = self.builder.finish();
         self.all.extend(self.all.len() as u32..rows as u32);
@@ -86,7 +86,12 @@ impl Emitter {
         overflows
     }
 
-    fn write_keys(&mut self, slots: &[u32], keys: &KeyTable, window: (Time, Time)) {
+    /// Place of the first call's column in the intermediate row.
+    pub(super) fn first_call(&self) -> usize {
+        self.keys + if self.bounds { 2 } else { 0 }
+    }
+
+    pub(super) fn write_keys(&mut self, slots: &[u32], keys: &KeyTable, window: (Time, Time)) {
         let width = self.builder.width();
         let rows = self.builder.slots_mut().chunks_exact_mut(width);
         for (row, &slot) in rows.zip(slots) {

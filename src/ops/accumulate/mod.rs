@@ -16,11 +16,13 @@ mod emit;
 mod finish;
 mod merge;
 mod object;
+mod show;
 mod update;
 
 pub use emit::Emitter;
 pub use merge::Merged;
 pub use object::Object;
+pub use show::show_distinct;
 pub use update::Batch;
 
 use crate::expr::Program;

@@ -308,6 +308,30 @@ impl Queue {
         self.let_go(segment);
     }
 
+    /// Calls `each` with the time of every waiting row of a key, in order, and what gives its kept
+    /// columns: the slot, none for NULL, and the heap of its text if it is long.
+    pub fn each_waiting<'a>(
+        &'a self,
+        slot: u32,
+        mut each: impl FnMut(Time, &dyn Fn(usize) -> (Option<u64>, &'a [u8])),
+    ) {
+        self.of_slot(slot, |id| {
+            let at = id as usize * self.stride;
+            let node = &self.words[at..at + self.stride];
+            let nulls = &node[self.width()..][..self.null_words];
+            let value = |i: usize| {
+                if self.null_words > 0 && bits::get(nulls, i) {
+                    return (None, &[][..]);
+                }
+                if self.kept.heaped().contains(&i) && slot::is_heaped(node[i]) {
+                    return (Some(slot::heaped(0, slot::len(node[i]))), self.text(node, i));
+                }
+                (Some(node[i]), &[][..])
+            };
+            each(self.calendar.link(id).time, &value);
+        });
+    }
+
     /// The long text of a waiting row's value.
     fn text<'a>(&'a self, node: &'a [u64], i: usize) -> &'a [u8] {
         match node[self.stride - 1] {

@@ -17,6 +17,7 @@ pub mod nfa;
 mod reader;
 pub mod refs;
 pub mod select;
+mod show;
 pub mod strict;
 pub mod texts;
 
@@ -29,12 +30,14 @@ use crate::ops::output::Outputs;
 use crate::ops::{KeyedRows, Ledger, OpError, Ordered, Stateful, Stretch};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
+use crate::state::shown::Shown;
 use ast::{AfterMatch, Ast};
 use nfa::run::{Found, Machine, Skip, Tests};
 use nfa::store::{Layout, Store};
 use nfa::{Nfa, TooLarge};
 use refs::Ref;
 use select::Selector;
+use show::Names;
 use strict::prefixes::Lane;
 use strict::{Known, Positions, Strict};
 
@@ -107,6 +110,7 @@ pub struct Pattern {
     masks: Vec<Vec<u64>>,
     tests: Vec<u64>,
     touched: Vec<u32>,
+    names: Names,
 }
 
 impl Pattern {
@@ -168,6 +172,7 @@ impl Pattern {
             ledger: Ledger::default(),
             tests: Vec::new(),
             touched: Vec::new(),
+            names: Names { steps: spec.ast.names(), event: event.clone() },
         })
     }
 
@@ -236,6 +241,19 @@ impl Stateful for Pattern {
     fn take_changed(&mut self, out: &mut Vec<u32>) {
         if let Executor::Machine(machine) = &mut self.executor {
             machine.store.take_met(out);
+        }
+    }
+
+    fn show(&mut self, slot: u32, _keys: &KeyTable, visit: &mut dyn FnMut(&str, Shown)) {
+        match &self.executor {
+            Executor::Machine(machine) => {
+                let shown = self.names.partials(&machine.store, slot);
+                shown.into_iter().for_each(|shown| visit("partial matches", shown));
+            }
+            Executor::Strict(strict) => {
+                let shown = self.names.prefixes(strict, slot);
+                shown.into_iter().for_each(|shown| visit("prefixes", shown));
+            }
         }
     }
 }

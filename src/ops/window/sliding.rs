@@ -16,6 +16,8 @@
 //!
 //! Early firing will scan the panes of open windows by the same merge.
 
+mod show;
+
 use crate::expr::aggregate::AggregateSelect;
 use crate::ground::schema::Schema;
 use crate::ground::time::{END, NEVER, Time};
@@ -26,6 +28,7 @@ use crate::state::Handle;
 use crate::state::distinct::Distinct;
 use crate::state::keys::KeyTable;
 use crate::state::panes::Panes;
+use crate::state::shown::Shown;
 use crate::state::touched::Touched;
 
 use super::frame::{Frame, Spec};
@@ -155,6 +158,10 @@ impl Stateful for Sliding {
 
     fn take_changed(&mut self, out: &mut Vec<u32>) {
         out.append(&mut self.core.noted);
+    }
+
+    fn show(&mut self, slot: u32, keys: &KeyTable, visit: &mut dyn FnMut(&str, Shown)) {
+        self.core.show(slot, keys, visit);
     }
 }
 

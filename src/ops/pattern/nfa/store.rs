@@ -135,13 +135,13 @@ pub struct Store {
     events: Vec<u64>,
     free_event: u32,
     texts: Texts,
-    pub(super) layout: Layout,
+    pub(in crate::ops::pattern) layout: Layout,
     stride: usize,
     /// Matches that wait for earlier partial matches, by key; see [`super::run`].
-    pub(super) held: BTreeMap<u32, Vec<Partial>>,
+    pub(in crate::ops::pattern) held: BTreeMap<u32, Vec<Partial>>,
     /// Partial matches that were pruned but may still be reported as timed out; see
     /// [`super::run`].
-    pub(super) ghosts: BTreeMap<u32, Vec<Partial>>,
+    pub(in crate::ops::pattern) ghosts: BTreeMap<u32, Vec<Partial>>,
     pub(super) next_seq: u64,
     timers: BinaryHeap<Reverse<(Time, u32)>>,
     /// Slots whose timers were met, for who keeps account of what changed.

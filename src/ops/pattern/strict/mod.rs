@@ -65,6 +65,11 @@ impl Positions {
         self.test.len()
     }
 
+    /// The step that a position belongs to.
+    pub fn step(&self, position: usize) -> Option<usize> {
+        self.of_step.iter().position(|range| range.contains(&position))
+    }
+
     /// The bound from row to row, ms.
     fn between(&self) -> i64 {
         match self.within {
@@ -119,7 +124,7 @@ enum Bound {
 
 /// Runs one strict pattern.
 pub struct Strict {
-    positions: Positions,
+    pub positions: Positions,
     pub tests: Tests,
     pub rings: Rings,
     /// Where the values at the places of the layout are, and their columns.

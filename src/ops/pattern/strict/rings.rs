@@ -167,6 +167,21 @@ impl Rings {
         (slot as usize) < self.keys && self.shape.live(self.lane.word(slot)) != 0
     }
 
+    /// A key's word, 0 without prefixes. Only between [`Rings::end`] and [`Rings::begin`].
+    pub fn word_at_rest(&self, slot: u32) -> u64 {
+        if self.has_prefix(slot) { self.lane.word(slot) } else { 0 }
+    }
+
+    /// Columns of the rows that are kept.
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// Whether times of rows are kept.
+    pub fn is_timed(&self) -> bool {
+        self.shape.timed == 1
+    }
+
     /// Where the row `back` rows ago begins, and its place in the ring.
     #[inline(always)]
     fn entry(&self, slot: u32, word: u64, back: usize) -> (usize, usize) {
