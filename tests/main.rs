@@ -4,6 +4,7 @@
 
 mod aggregates;
 mod bad_input;
+mod broken_disk;
 mod checkpoints;
 mod command;
 mod configs;
