@@ -25,7 +25,8 @@ use super::snapshot::{
 };
 use super::stage::Stage;
 use crate::ground::limits::{
-    LOG_BASE_TIMES, LOG_BYTES, LOG_EPOCH_BYTES, LOG_FILES_MAX, LOG_REST_EPOCHS, LOG_SEGMENT_BYTES,
+    LOG_BASE_TIMES, LOG_BYTES, LOG_EPOCH_BYTES, LOG_EPOCH_TIMES, LOG_FILES_MAX, LOG_REST_EPOCHS,
+    LOG_SEGMENT_BYTES,
 };
 
 /// How many rows checkpoints have.
@@ -204,7 +205,10 @@ impl Chain {
             return self.log.close();
         }
         self.start = Some(Piece::new(START.to_string(), epoch, start.clone()));
-        self.log.begin(std::mem::take(&mut self.spare), self.bounds.epoch_bytes);
+        // Of few keys all are fewer bytes than the rows that change them.
+        let base = self.base.as_ref().map_or(0, |base| base.len);
+        let most = (base * LOG_EPOCH_TIMES).max(LOG_SEGMENT_BYTES).min(self.bounds.epoch_bytes);
+        self.log.begin(std::mem::take(&mut self.spare), most);
         self.opened = epoch + 1;
     }
 

@@ -116,6 +116,8 @@ pub const STORE_WRITES_IN_FLIGHT: usize = 4;
 pub const STORE_STEP_BYTES: usize = 1 << 20;
 /// Bytes of rows of one epoch past which they are not kept: the next checkpoint has all keys then.
 pub const LOG_EPOCH_BYTES: usize = 32 << 20;
+/// As [`LOG_EPOCH_BYTES`]: so many times the bytes of all keys.
+pub const LOG_EPOCH_TIMES: usize = 2;
 /// Bytes at which a file of rows is ended: a smaller one is written again with the next epoch.
 pub const LOG_SEGMENT_BYTES: usize = 128 << 10;
 /// Most files of rows that a checkpoint has of one shard.
