@@ -185,14 +185,16 @@ impl Chain {
 
     fn take_base(&mut self, stages: &mut [Stage], epoch: u64, beneath: Option<&dyn Beneath>) {
         let room = self.base.as_ref().map_or(0, |base| base.len + base.len / 8);
-        // The log was given up: an epoch had too many rows.
-        if self.start.take().is_some() && !self.log.is_open() {
-            self.rest = LOG_REST_EPOCHS;
-        }
+        let is_given_up = self.start.take().is_some() && !self.log.is_open();
         self.behind.clear();
         self.left.clear();
         self.since = 0;
         let base = self.delta(stages, true, beneath, room);
+        // An epoch had too many rows; if only beside a base of long ago, they are noted again.
+        let is_few = base.len() * LOG_EPOCH_TIMES <= self.log.most();
+        if is_given_up && (is_few || self.log.most() >= self.bounds.epoch_bytes) {
+            self.rest = LOG_REST_EPOCHS;
+        }
         self.base = Some(Piece::new(delta_name(epoch), epoch, Arc::new(base)));
         self.followed = Followed::ByDeltas;
     }

@@ -61,6 +61,11 @@ impl Log {
         (self.is_open, self.bytes) = (false, Vec::new());
     }
 
+    /// Bytes up to which it notes, or did before it was closed.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Whether what comes is noted.
     #[inline(always)]
     pub fn is_open(&self) -> bool {
