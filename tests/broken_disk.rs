@@ -25,7 +25,7 @@ fn eio(case: &Case) -> PathBuf {
 fn run_on(case: &Case, call: &str, path: &str, from: usize, count: usize, set: &[&str]) -> Output {
     let library = eio(case);
     let mut command = case.command(&["run", "p.toml", "--report", "report.json"]);
-    set.iter().for_each(|set| drop(command.args(["--set", set])));
+    command.args(set.iter().flat_map(|set| ["--set", *set]));
     command.env("LD_PRELOAD", library).env("EIO_CALL", call).env("EIO_PATH", path);
     command.env("EIO_FROM", from.to_string()).env("EIO_COUNT", count.to_string());
     command.output().expect("the command starts")

@@ -88,6 +88,8 @@ pub struct Chain {
     rest: u32,
     /// Memory of a file of rows that is durable, for another one.
     spare: Vec<u8>,
+    /// As `spare`, of a base, while each epoch has one.
+    spare_base: Vec<u8>,
     /// Keys that changed in this epoch and have left memory since.
     left: Vec<u8>,
     /// Up to where deltas have what is in the store's memory.
@@ -159,9 +161,11 @@ impl Chain {
                 continue;
             }
             let bytes = piece.bytes.take().and_then(|bytes| Arc::try_unwrap(bytes).ok());
-            let is_rows = piece.name.starts_with(LOG);
-            if let Some(bytes) = bytes.filter(|b| is_rows && b.capacity() > self.spare.capacity()) {
+            let Some(bytes) = bytes else { continue };
+            if piece.name.starts_with(LOG) && bytes.capacity() > self.spare.capacity() {
                 self.spare = bytes;
+            } else if piece.name.starts_with(DELTA) && self.rest > 0 {
+                self.spare_base = bytes;
             }
         }
     }
@@ -229,7 +233,12 @@ impl Chain {
         beneath: Option<&dyn Beneath>,
         room: usize,
     ) -> Vec<u8> {
-        let mut out = Vec::with_capacity(room);
+        let mut out = match is_base {
+            true => std::mem::take(&mut self.spare_base),
+            false => Vec::new(),
+        };
+        out.clear();
+        out.reserve(room);
         out.extend_from_slice(DELTA_MAGIC);
         out.append(&mut self.left);
         if let Some(beneath) = beneath {

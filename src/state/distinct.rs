@@ -19,7 +19,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::distinct_table::{Pairs, Places};
+use super::distinct_table::{GONE, PAIR_BYTES, Pairs, Places};
 use super::lines::{Lines, Reader, put_word};
 use super::texts::Texts;
 use super::touched::Touched;
@@ -28,8 +28,6 @@ use crate::ground::schema::DataType;
 use crate::ground::{bits, prefetch, slot};
 
 const AHEAD: usize = 16;
-/// Bytes of a pair that is saved with all others.
-const PAIR: usize = 20;
 /// Pairs waiting for one pane before they are freed of repeats.
 const WAITING: usize = 4096;
 
@@ -398,6 +396,14 @@ impl Distinct {
     }
 }
 
+/// Appends what `put` appends, with the number that it gives before it.
+fn put_counted(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>) -> u64) {
+    let at = out.len();
+    put_word(0, out);
+    let count = put(out);
+    out[at..at + 8].copy_from_slice(&count.to_le_bytes());
+}
+
 /// Word and shift of a pane's lane.
 #[inline(always)]
 fn lane(ring: i64, pane: i64) -> (usize, u32) {
@@ -468,54 +474,52 @@ impl Handle for Distinct {
         read.end()
     }
 
-    /// pairs: for each pane and value in it: place: u32, pane, value | windows | for each: window
-    /// | count: for each: place, count
+    /// frontier | pairs: for each as [`Pairs::put_all`] | waiting: for each: place, pane, value
+    /// | windows: for each: window | count: for each: place, count
     fn save_all(&self, slots: &[u32], out: &mut Vec<u8>) -> bool {
         if self.heaped {
             return false;
         }
-        const GONE: u32 = u32::MAX;
         let mut places = vec![GONE; slots.last().map_or(0, |&last| last as usize + 1)];
         (0u32..).zip(slots).for_each(|(place, &slot)| places[slot as usize] = place);
         let place = |slot: u32| places.get(slot as usize).copied().unwrap_or(GONE);
-        let (start, oldest) = (out.len(), self.oldest);
+        let start = out.len();
+        put_word(self.frontier as u64, out);
+        let at = out.len();
         put_word(0, out);
-        let mut seen = 0u64;
-        let mut put = |slot: u32, pane: i64, value: u64| {
-            if pane >= oldest && place(slot) != GONE {
-                seen += 1;
-                let mut entry = [0; PAIR];
-                entry[..4].copy_from_slice(&place(slot).to_le_bytes());
-                entry[4..12].copy_from_slice(&pane.to_le_bytes());
-                entry[12..].copy_from_slice(&value.to_le_bytes());
-                out.extend_from_slice(&entry);
-            }
-        };
-        let is_all = self.pairs.all(self.frontier, oldest, |slot, value, past| {
-            past.for_each(|pane| put(slot, pane, value));
-        });
-        if !is_all {
+        let Some(pairs) = self.pairs.put_all(place, self.frontier, self.oldest, out) else {
             out.truncate(start);
             return false;
-        }
-        for (&pane, waiting) in &self.ahead {
-            waiting.pairs.iter().for_each(|&(slot, value)| put(slot, pane, value));
-        }
-        out[start..start + 8].copy_from_slice(&seen.to_le_bytes());
+        };
+        out[at..at + 8].copy_from_slice(&pairs.to_le_bytes());
+        put_counted(out, |out| {
+            let mut waiting = 0;
+            for (&pane, of_pane) in &self.ahead {
+                let here = of_pane.pairs.iter().filter(|(slot, _)| place(*slot) != GONE);
+                for &(slot, value) in here {
+                    waiting += 1;
+                    put_word(u64::from(place(slot)), out);
+                    put_word(pane as u64, out);
+                    put_word(value, out);
+                }
+            }
+            waiting
+        });
         put_word(self.fired.len() as u64, out);
         for &window in self.fired.keys() {
             put_word(window as u64, out);
-            let (at, mut fired) = (out.len(), 0u64);
-            put_word(0, out);
-            for (place, &slot) in slots.iter().enumerate() {
-                let count = self.remembered(window, slot);
-                if count != 0 {
-                    fired += 1;
-                    put_word(place as u64, out);
-                    put_word(count, out);
+            put_counted(out, |out| {
+                let mut fired = 0;
+                for (place, &slot) in slots.iter().enumerate() {
+                    let count = self.remembered(window, slot);
+                    if count != 0 {
+                        fired += 1;
+                        put_word(place as u64, out);
+                        put_word(count, out);
+                    }
                 }
-            }
-            out[at..at + 8].copy_from_slice(&fired.to_le_bytes());
+                fired
+            });
         }
         true
     }
@@ -525,41 +529,49 @@ impl Handle for Distinct {
         let name = self.name.clone();
         let mut read = Reader::new(&name, bytes);
         self.reserve(slots.iter().flatten().max().map_or(0, |&slot| slot as usize + 1));
-        let seen = read.count(PAIR)?;
-        let pairs = read.bytes(seen * PAIR)?;
-        let absent = || read.error("it names a slot that is not there");
-        let mut here = Vec::with_capacity(seen);
-        for pair in pairs.chunks_exact(PAIR) {
-            let (place, rest) = pair.split_at(4);
-            let place = u32::from_le_bytes(place.try_into().expect("four bytes were split off"));
-            let slot = *slots.get(place as usize).ok_or_else(absent)?;
-            let word = |at: usize| {
-                u64::from_le_bytes(rest[at..at + 8].try_into().expect("eight bytes were taken"))
-            };
-            let (pane, value) = (word(0) as i64, word(8));
-            match slot {
-                Some(slot) if pane > self.frontier => {
+        let frontier = read.word()? as i64;
+        let pairs = read.count(PAIR_BYTES)?;
+        let (pairs, _) = read.bytes(pairs * PAIR_BYTES)?.as_chunks::<PAIR_BYTES>();
+        let absent = |read: &Reader<'_>| read.error("it names a slot that is not there");
+        let mut here = Vec::with_capacity(pairs.len());
+        for pair in pairs {
+            let (place, past, value) = Pairs::read_pair(pair, frontier);
+            let slot = *slots.get(place as usize).ok_or_else(|| absent(&read))?;
+            let Some(slot) = slot else { continue };
+            past.for_each(|pane| {
+                if pane > self.frontier {
                     self.ahead.entry(pane).or_default().push(slot, value);
+                } else if pane >= self.oldest {
+                    here.push((slot, pane, value));
                 }
-                Some(slot) if pane >= self.oldest => here.push((slot, pane, value)),
-                _ => {}
-            }
+            });
         }
         self.pairs.make_room(here.len(), self.frontier, self.oldest);
-        let home = |(slot, _, value): (u32, i64, u64)| self.pairs.home(slot, value);
-        let homes: Vec<usize> = here.iter().map(|&pair| home(pair)).collect();
+        let home = |&(slot, _, value): &(u32, i64, u64)| self.pairs.home(slot, value);
+        let homes: Vec<usize> = here.iter().map(home).collect();
         for (i, &(slot, pane, value)) in here.iter().enumerate() {
             if let Some(&ahead) = homes.get(i + AHEAD) {
                 prefetch::read(self.pairs.lines(), ahead * 8);
             }
             self.mark(slot, value, homes[i], pane);
         }
+        for _ in 0..read.count(24)? {
+            let (place, pane, value) = (read.word()? as usize, read.word()? as i64, read.word()?);
+            let slot = *slots.get(place).ok_or_else(|| absent(&read))?;
+            let Some(slot) = slot else { continue };
+            if pane > self.frontier {
+                self.ahead.entry(pane).or_default().push(slot, value);
+            } else if pane >= self.oldest {
+                self.pairs.make_room(1, self.frontier, self.oldest);
+                let home = self.pairs.home(slot, value);
+                self.mark(slot, value, home, pane);
+            }
+        }
         for _ in 0..read.count(16)? {
             let window = read.word()? as i64;
             for _ in 0..read.count(16)? {
                 let (place, count) = (read.word()? as usize, read.word()?);
-                let slot = slots.get(place);
-                let slot = slot.ok_or_else(|| read.error("it names a slot that is not there"))?;
+                let slot = slots.get(place).ok_or_else(|| absent(&read))?;
                 slot.inspect(|slot| self.remember(window, &[*slot], &[count]));
             }
         }

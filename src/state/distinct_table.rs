@@ -30,6 +30,11 @@ const SPAN: usize = 120;
 const FULL: u64 = 1;
 const BITS: u64 = ((1 << HISTORY) - 1) << 1;
 
+/// Stands for no place.
+pub const GONE: u32 = u32::MAX;
+/// Bytes of a pair that is written with all others.
+pub const PAIR_BYTES: usize = 16;
+
 /// Which panes saw a pair.
 pub enum Past {
     /// The last pane, and bit i for the pane i before it.
@@ -349,17 +354,52 @@ impl Pairs {
         }
     }
 
-    /// Calls `each` with slot, value and panes of every pair, in the table's order; or says that
-    /// there is more than the table. O(table).
-    pub fn all(&self, frontier: i64, oldest: i64, mut each: impl FnMut(u32, u64, Past)) -> bool {
+    /// Appends every live pair, in the table's order, and gives how many these are; or says that
+    /// there is more than the table. `place` is what stands for a slot, [`GONE`] for one that is
+    /// left out. O(table), about 3 ns an entry: it does not branch on what entries hold.
+    ///
+    /// A pair is 16 bytes: place: 32 | last pane mod 256: 8 | history: 23 | 0: 1, then the value.
+    pub fn put_all(
+        &self,
+        place: impl Fn(u32) -> u32,
+        frontier: i64,
+        oldest: i64,
+        out: &mut Vec<u8>,
+    ) -> Option<u64> {
         if self.wide.is_some() {
-            return false;
+            return None;
         }
-        self.for_each_place(|slot, place| {
-            let place = place as usize;
-            each(slot, self.table[place], self.past_at(place, frontier, oldest));
-        });
-        true
+        let start = out.len();
+        out.reserve(self.filled.min(self.table.len() / 2) * PAIR_BYTES);
+        for bucket in self.table.chunks_exact(8) {
+            let (mut pairs, mut held) = ([0u8; 4 * PAIR_BYTES], 0);
+            for i in 0..4 {
+                let (value, about) = (bucket[i], bucket[4 + i]);
+                let place = place((about >> 32) as u32);
+                let is_live = (about & BITS != 0)
+                    & (Pairs::last(about, frontier) >= oldest)
+                    & (place != GONE);
+                let pair = u64::from(place) << 32 | about & (u64::from(u32::MAX) ^ FULL);
+                let at = held * PAIR_BYTES;
+                pairs[at..at + 8].copy_from_slice(&pair.to_le_bytes());
+                pairs[at + 8..at + 16].copy_from_slice(&value.to_le_bytes());
+                held += usize::from(is_live);
+            }
+            out.extend_from_slice(&pairs[..held * PAIR_BYTES]);
+        }
+        Some(((out.len() - start) / PAIR_BYTES) as u64)
+    }
+
+    /// Place, panes and value of a pair that [`Pairs::put_all`] wrote at this frontier.
+    pub fn read_pair(pair: &[u8; PAIR_BYTES], frontier: i64) -> (u32, Past, u64) {
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&pair[at..at + 8]);
+            u64::from_le_bytes(word)
+        };
+        let about = word(0);
+        let past = Past::Bits { last: Pairs::last(about, frontier), bits: (about & BITS) >> 1 };
+        ((about >> 32) as u32, past, word(8))
     }
 
     /// Takes out the pairs of a slot; `places` stay right for other slots.

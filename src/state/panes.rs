@@ -281,6 +281,8 @@ impl<V: Value> Handle for Panes<V> {
         put_word(self.done as u64, out);
         put_word(self.numbered, out);
         put_word(self.columns.len() as u64, out);
+        // Mostly no key was ever let go.
+        let is_dense = slots.iter().enumerate().all(|(i, &slot)| i == slot as usize);
         for column in &self.columns {
             put_word(column.pane as u64, out);
             let place = |slot: &u32| slots.binary_search(slot).ok();
@@ -293,13 +295,31 @@ impl<V: Value> Handle for Panes<V> {
                 put_word(u64::from(*word), out);
                 put_word(*high as u64, out);
             }
-            for block in slots.chunks(64) {
+            let bits = |(number, block): (usize, &[u32])| {
+                if is_dense {
+                    let last = block.len() - 1;
+                    return column.touched.word(number) & (u64::MAX >> (63 - last));
+                }
                 let bit = |(i, &slot): (usize, &u32)| u64::from(column.touched.get(slot)) << i;
-                put_word(block.iter().enumerate().map(bit).sum(), out);
-            }
+                block.iter().enumerate().map(bit).sum()
+            };
+            let touched: Vec<u64> = slots.chunks(64).enumerate().map(bits).collect();
+            out.extend_from_slice(words_bytes(&touched));
             out.reserve(slots.len() * self.words * 8);
-            for &slot in slots.iter().filter(|&&slot| column.touched.get(slot)) {
-                out.extend_from_slice(words_bytes(&column.lines.line(slot)[..self.words]));
+            for (block, &bits) in slots.chunks(64).zip(&touched) {
+                let mut left = bits;
+                while left != 0 {
+                    let slot = block[left.trailing_zeros() as usize];
+                    let line = column.lines.line(slot);
+                    match line.first_chunk::<4>() {
+                        // The common width, as one store.
+                        Some(line) if self.words == 4 => {
+                            out.extend_from_slice(words_bytes(line));
+                        }
+                        _ => out.extend_from_slice(words_bytes(&line[..self.words])),
+                    }
+                    left &= left - 1;
+                }
             }
         }
         true
