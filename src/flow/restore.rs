@@ -20,7 +20,7 @@ use super::host::Host;
 use super::record::{self, StoreKey};
 use super::run::Build;
 use super::snapshot::{
-    ALL, DELTA, DELTA_MAGIC, IMAGE, IMAGE_MAGIC, IN_STORE, LOG, LOT, Restored, RestoredShard,
+    ALL, DELTA, DELTA_MAGIC, IMAGE, IMAGE_MAGIC, IN_STORE, LOT, ReadRows, Restored, RestoredShard,
     START, STORE_MEMORY, whole,
 };
 use super::stage::Stage;
@@ -124,16 +124,23 @@ async fn load_keys<H: Host>(
     cold: &Cold<H>,
 ) -> Result<(), RunError> {
     let mut in_store = InStore::default();
-    for (name, bytes) in shard.named(DELTA).iter().rev() {
+    for (name, bytes) in shard.deltas().iter().rev() {
         let read = Read { rest: bytes, what: format!("`{name}` of shard {number}") };
         take_delta(graph, read, cold, shard.has_store(), &mut in_store).await?;
     }
     if !shard.has_log() {
         return Ok(());
     }
-    for (name, bytes) in shard.named(LOG) {
+    let mut rows = shard.rows.clone();
+    rows.sort();
+    for name in rows {
         let what = format!("`{name}` of shard {number}");
-        replay(graph, Read { rest: bytes, what })?;
+        let Some(ReadRows(read)) = &shard.read_rows else {
+            return Err(RunError::of("checkpoint", format!("{what} cannot be read (a bug)")));
+        };
+        let bytes = read(&shard.folder, &name);
+        let bytes = bytes.map_err(|error| RunError::of("checkpoint", error))?;
+        replay(graph, Read { rest: &bytes, what })?;
     }
     for known in &image(shard, IMAGE, number)?.stages {
         let stage = graph.stages.iter().find(|stage| stage.name == known.name);
@@ -161,12 +168,12 @@ impl RestoredShard {
         self.read.iter().any(|(name, _)| name == START)
     }
 
-    /// The files whose names begin so, in their order.
-    fn named(&self, prefix: &str) -> Vec<&(String, Vec<u8>)> {
-        let mut files: Vec<_> =
-            self.read.iter().filter(|(name, _)| name.starts_with(prefix)).collect();
-        files.sort_by(|(a, _), (b, _)| a.cmp(b));
-        files
+    /// Deltas, in the order of their epochs.
+    fn deltas(&self) -> Vec<&(String, Vec<u8>)> {
+        let mut deltas: Vec<_> =
+            self.read.iter().filter(|(name, _)| name.starts_with(DELTA)).collect();
+        deltas.sort_by(|(a, _), (b, _)| a.cmp(b));
+        deltas
     }
 }
 

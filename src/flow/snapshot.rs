@@ -30,13 +30,14 @@
 //!
 //! The checksum is that of the file around it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::epochs::Share;
 use super::graph::ShardGraph;
 use super::record::put_key;
 use super::stage::Stage;
+use crate::port::PortError;
 
 /// What all shards of a checkpoint knew.
 #[derive(Debug, Default)]
@@ -48,7 +49,7 @@ pub struct Restored {
 }
 
 /// What one shard gave to a checkpoint.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RestoredShard {
     /// Its folder in the checkpoint.
     pub folder: PathBuf,
@@ -56,6 +57,23 @@ pub struct RestoredShard {
     pub read: Vec<(String, Vec<u8>)>,
     /// Names of files that check themselves when they are read.
     pub unread: Vec<String>,
+    /// Names of files of rows, found whole: each is read when its turn comes, since together they
+    /// may be many times the state.
+    pub rows: Vec<String>,
+    pub read_rows: Option<ReadRows>,
+}
+
+/// Reads a file of rows, given the shard's folder and the file's name.
+#[derive(Clone)]
+pub struct ReadRows(pub Arc<ReadFile>);
+
+/// See [`ReadRows`].
+pub type ReadFile = dyn Fn(&Path, &str) -> Result<Vec<u8>, PortError> + Send + Sync;
+
+impl std::fmt::Debug for ReadRows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadRows")
+    }
 }
 
 /// Name of a shard's image.

@@ -12,9 +12,10 @@
 //!    passes that by too: a read that fails once would then lose output.)
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cutwater::flow::epochs::{Bytes, Checkpoint, Share, Store};
-use cutwater::flow::snapshot::RestoredShard;
+use cutwater::flow::snapshot::{LOG, ReadFile, ReadRows, RestoredShard};
 use cutwater::port::PortError;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -170,8 +171,14 @@ fn read(epoch: u64) -> Result<Found, PortError> {
         if bytes.len() as u64 != file.bytes || xxh3_64(&bytes) != sum {
             return Err(damaged(&path, "its checksum is wrong"));
         }
-        shards[number].read.push((name.to_string(), bytes));
+        match name.starts_with(LOG) {
+            true => shards[number].rows.push(name.to_string()),
+            false => shards[number].read.push((name.to_string(), bytes)),
+        }
     }
+    let read: Arc<ReadFile> =
+        Arc::new(|folder, name| files::read(&format!("{}/{name}", below_root(folder))));
+    shards.iter_mut().for_each(|shard| shard.read_rows = Some(ReadRows(read.clone())));
     Ok(Found { manifest, shards })
 }
 

@@ -19,7 +19,7 @@ use cutwater::flow::epochs::{Epochs, Progress, Rhythm, Store};
 use cutwater::flow::gauge::Gauges;
 use cutwater::flow::host_uring::Placement;
 use cutwater::flow::run::{Laid, LaidReader, Supervisor, commit};
-use cutwater::flow::snapshot::{DELTA, LOG, Restored};
+use cutwater::flow::snapshot::{DELTA, Restored};
 use cutwater::plan::build::{From, component, run_plan};
 use cutwater::plan::graph::Pipeline;
 use cutwater::port::PortError;
@@ -163,8 +163,7 @@ fn from(found: Option<Found>, shards: usize, saw: &mut Saw) -> From {
     for shard in &found.shards {
         let deltas = shard.read.iter().filter(|(name, _)| name.starts_with(DELTA)).count();
         saw.deltas_most = saw.deltas_most.max(deltas);
-        let rows = shard.read.iter().filter(|(name, _)| name.starts_with(LOG)).count();
-        saw.rows_most = saw.rows_most.max(rows);
+        saw.rows_most = saw.rows_most.max(shard.rows.len());
         saw.tables += shard.unread.len();
     }
     let restored = Restored { shards: found.shards, epoch: found.manifest.epoch };

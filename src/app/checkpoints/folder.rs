@@ -10,11 +10,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::files::{self, Damage, damages};
-use super::manifest::{Manifest, epoch_name, epoch_of, shard_name, unseal};
+use super::manifest::{Manifest, ShardFile, epoch_name, epoch_of, shard_name, unseal};
 use crate::edge::file::parts::{failure, sync_folder};
-use crate::flow::snapshot::RestoredShard;
+use crate::flow::snapshot::{LOG, ReadRows, RestoredShard};
 use crate::port::PortError;
 
 /// A checkpoint that was read and found whole.
@@ -43,6 +44,15 @@ pub struct Whole(BTreeSet<(u64, u64, Option<String>)>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
     pub path: PathBuf,
+}
+
+/// Reads these files of a shard again, wherever its folder is by then.
+fn read_rows(files: Vec<ShardFile>) -> ReadRows {
+    ReadRows(Arc::new(move |folder: &Path, name: &str| {
+        let file = files.iter().find(|file| file.name == name);
+        let bytes = file.map(|file| files::read(folder, file)).transpose()?.flatten();
+        bytes.ok_or_else(|| damaged(&folder.join(name), "it is missing"))
+    }))
 }
 
 impl Folder {
@@ -105,10 +115,19 @@ impl Folder {
         let mut shards: Vec<RestoredShard> = (0..manifest.shards).map(shard).collect();
         for file in &manifest.files {
             let (number, name) = file.place().expect("`read_manifest` has looked at it");
+            let (shard, name) = (&mut shards[number], name.to_string());
             match files::read(&folder, file)? {
-                Some(bytes) => shards[number].read.push((name.to_string(), bytes)),
-                None => shards[number].unread.push(name.to_string()),
+                Some(_) if name.starts_with(LOG) => shard.rows.push(name),
+                Some(bytes) => shard.read.push((name, bytes)),
+                None => shard.unread.push(name),
             }
+        }
+        for (number, shard) in shards.iter_mut().enumerate() {
+            let of_shard = manifest.files.iter().filter_map(|file| {
+                let (of, name) = file.place()?;
+                (of == number).then(|| ShardFile { name: name.to_string(), ..file.clone() })
+            });
+            shard.read_rows = Some(read_rows(of_shard.collect()));
         }
         Ok(Found { manifest, shards })
     }

@@ -92,12 +92,12 @@ impl Scratch {
         for (number, shard) in restored.shards.iter().enumerate() {
             let folder = self.0.join(format!("from-{number:03}"));
             fs::create_dir(&folder)?;
-            let names = shard.read.iter().map(|(name, _)| name).chain(&shard.unread);
+            let names = shard.read.iter().map(|(name, _)| name);
+            let names = names.chain(&shard.unread).chain(&shard.rows);
             for name in names {
                 symlink(shard.folder.join(name), folder.join(name))?;
             }
-            let (read, unread) = (shard.read.clone(), shard.unread.clone());
-            shards.push(RestoredShard { folder, read, unread });
+            shards.push(RestoredShard { folder, ..shard.clone() });
         }
         Ok(Restored { shards, epoch: restored.epoch })
     }
