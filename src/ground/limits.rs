@@ -104,6 +104,9 @@ pub const STORE_MEMORY_BYTES_MIN: usize = 32 << 20;
 pub const STORE_TABLE_BYTES: u64 = 32 << 20;
 /// Most memtables of a tree that wait to be flushed.
 pub const STORE_FROZEN_MAX: usize = 64;
+/// Flushed runs of a tree at which who writes waits for a merge (RocksDB slows down at 20 and stops
+/// at 36).
+pub const STORE_RUNS_MAX: usize = 24;
 /// Most memtables that are kept for reading after they were flushed.
 pub const STORE_KEPT_MAX: usize = 8;
 /// Keys whose lines the processor is asked for together.

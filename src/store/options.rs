@@ -4,11 +4,13 @@ use super::codec::Codec;
 use super::pick::Policy;
 use crate::ground::limits::{
     STORE_ARENA_CHUNK_BYTES, STORE_ARENA_CHUNK_BYTES_MAX, STORE_MEMORY_BYTES_MIN,
-    STORE_MEMTABLE_BYTES_MAX, STORE_TABLE_BYTES, STORE_VALUE_BYTES_MAX,
+    STORE_MEMTABLE_BYTES_MAX, STORE_RUNS_MAX, STORE_TABLE_BYTES, STORE_VALUE_BYTES_MAX,
 };
 
 /// Memory of [`Profile::Tiny`], bytes: a memtable is a quarter of it.
 const TINY_MEMORY_BYTES: usize = 32 << 10;
+/// Flushed runs of [`Profile::Tiny`].
+const TINY_RUNS_MAX: usize = 4;
 /// Table of [`Profile::Tiny`], bytes.
 const TINY_TABLE_BYTES: u64 = 8 << 10;
 
@@ -36,6 +38,9 @@ pub struct Options {
     /// Number that no table made from now on is below: tables of all runs of a shard have different
     /// numbers if this grows from run to run.
     pub id_first: u64,
+    /// Flushed runs that wait to be merged at which writers wait, too: each is one more place where
+    /// a reader looks.
+    pub runs_max: usize,
     /// Bytes of memory for everything; [`STORE_MEMORY_BYTES_MIN`] at least.
     pub memory_bytes: usize,
 }
@@ -59,7 +64,8 @@ impl Options {
         let table_bytes =
             if profile == Profile::Tiny { TINY_TABLE_BYTES } else { STORE_TABLE_BYTES };
         let folder = folder.to_string();
-        Options { folder, codec, policy, table_bytes, id_first: 1, memory_bytes }
+        let runs_max = if profile == Profile::Tiny { TINY_RUNS_MAX } else { STORE_RUNS_MAX };
+        Options { folder, codec, policy, table_bytes, id_first: 1, runs_max, memory_bytes }
     }
 
     /// Bytes at which a memtable is frozen: a quarter.

@@ -159,6 +159,11 @@ impl<F: File> Version<F> {
         self.runs.iter().map(|run| Run { level: run.level, tables: tables(run) }).collect()
     }
 
+    /// Flushed runs that wait to be merged.
+    fn flushed(&self) -> usize {
+        self.runs.iter().take_while(|run| run.level == 0).count()
+    }
+
     fn memory_bytes(&self) -> usize {
         self.tables().map(|table| table.memory_bytes()).sum()
     }

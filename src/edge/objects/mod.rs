@@ -34,6 +34,7 @@ pub type Listed = (String, u64);
 type Reply<T> = Sender<Result<T, PortError>>;
 
 /// What the pump is asked.
+#[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "without a client none is asked"))]
 enum Ask {
     Put { name: String, bytes: Vec<u8>, reply: Reply<()> },
     PutFile { name: String, from: PathBuf, reply: Reply<()> },

@@ -333,6 +333,9 @@ impl<D: Disk> Tree<D> {
         let active = self.memory.borrow().active.memory_bytes();
         let is_full = active >= self.options.memtable_bytes();
         let has_room = self.memory.borrow().memory_bytes() < most;
+        if is_full && self.version.borrow().flushed() >= self.options.runs_max {
+            return Err(self.failed.borrow().clone().unwrap_or(StoreError::Busy));
+        }
         if is_full && (has_room || self.memory.borrow().frozen.is_empty()) {
             self.freeze()?;
         }

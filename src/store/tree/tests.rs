@@ -510,6 +510,28 @@ fn keys_values_and_frozen_memtables_have_bounds() {
     .unwrap();
 }
 
+/// A worker that does no more than it must would only flush.
+#[test]
+fn who_writes_waits_while_too_many_runs_wait_to_be_merged() {
+    let disk = SimDisk::new(1, Faults::default());
+    disk.run(async {
+        let options = Options::new("t", Codec::None, Profile::Tiny, 0);
+        let most = options.runs_max + options.memtables_bytes() / options.memtable_bytes();
+        let tree = Tree::open(disk.clone(), options).await.unwrap();
+        let (mut refused, mut flushed_most) = (0, 0);
+        for i in 0..3_000u64 {
+            let key = i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+            while tree.put(&key, &[i as u8; 60], NEVER) == Err(StoreError::Busy) {
+                refused += 1;
+                tree.work(0).await.unwrap();
+            }
+            flushed_most = flushed_most.max(tree.version().flushed());
+        }
+        assert!(refused > 0 && (2..=most).contains(&flushed_most), "{refused}, {flushed_most}");
+    })
+    .unwrap();
+}
+
 #[test]
 fn cold_keys_are_read_together() {
     let disk = SimDisk::new(1, Faults::default());
