@@ -124,10 +124,13 @@ pub async fn run_shard<H: Host>(
     let stages = graph.borrow().stages.len();
     let done = Gate::new(sources.len() + stages + tables);
     let fed = |stage: &usize| about.iter().any(|exchange| feeds_stage(exchange, *stage));
-    let tasks = sources.iter().filter(|source| source.barriers).count();
-    let tasks = tasks + (0..stages).filter(fed).count();
+    let tasks = sources.len() + (0..stages).filter(fed).count() + tables;
     let beneath = cold.is_on().then(|| cold.clone() as Rc<dyn Beneath>);
     let alignment = Alignment::new(graph.clone(), epochs.clone(), tasks, beneath);
+    if waited == sources.len() {
+        // Nobody waits for a table, so none stands in the way of a barrier.
+        alignment.start();
+    }
 
     let outgoing_of = |producer: Producer, senders: &mut Vec<Option<Vec<Sender<Message>>>>| {
         let mine = about.iter().enumerate().filter(|(_, e)| e.producer == producer && !e.direct);
@@ -138,7 +141,6 @@ pub async fn run_shard<H: Host>(
         let direct = direct_of(&about, Producer::Source(index));
         let outgoing = outgoing_of(Producer::Source(index), &mut senders);
         let arrival = (node.waited_for && !is_split).then(|| Arrival(gate.clone()));
-        let barriers = node.barriers;
         let task = SourceTask {
             host: host.clone(),
             graph: graph.clone(),
@@ -149,14 +151,14 @@ pub async fn run_shard<H: Host>(
             outgoing,
             direct,
             gate: gate.clone(),
-            alignment: barriers.then(|| alignment.clone()),
+            alignment: alignment.clone(),
             lent: VecDeque::new(),
         };
-        let leaving = barriers.then(|| Leaving::new(&alignment));
+        let leaving = Leaving::new(&alignment);
         watch(&host, &supervisor, Arrival(done.clone()), async move {
             let ended = task.run().await;
             drop(arrival);
-            leaving.inspect(|leaving| leaving.has_ended(&ended));
+            leaving.has_ended(&ended);
             ended
         });
     }
@@ -167,10 +169,12 @@ pub async fn run_shard<H: Host>(
         let rings = receivers[at].take().expect("one consumer an exchange");
         let feed = Feed::new(exchange.producer, rings, NEVER);
         let arrival = table.waited_for.then(|| Arrival(gate.clone()));
-        let graph = graph.clone();
+        let (graph, alignment) = (graph.clone(), alignment.clone());
+        let leaving = Leaving::new(&alignment);
         watch(&host, &supervisor, Arrival(done.clone()), async move {
-            let ended = fill_table(graph, table.node, feed).await;
+            let ended = fill_table(graph, table.node, feed, alignment).await;
             drop(arrival);
+            leaving.has_ended(&ended);
             ended
         });
     }
@@ -289,6 +293,7 @@ async fn fill_table(
     graph: Rc<RefCell<ShardGraph>>,
     node: usize,
     mut feed: Feed,
+    alignment: Rc<Alignment>,
 ) -> Result<(), Ended> {
     loop {
         match feed.next().await? {
@@ -301,7 +306,13 @@ async fn fill_table(
                 };
                 graph.borrow_mut().push(&[Target::Node { node, input: 1 }], &rows)?;
             }
-            Step::BlockEnd { .. } | Step::Barrier => {}
+            Step::BlockEnd { .. } => {}
+            Step::Barrier => {
+                if let Some(epoch) = feed.barrier.take() {
+                    alignment.arrive(epoch);
+                    poll_fn(|context| alignment.passed(epoch, context.waker())).await?;
+                }
+            }
             Step::Done => return Ok(()),
         }
     }

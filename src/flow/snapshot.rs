@@ -12,7 +12,7 @@
 //!         2 (from the store's memory) | entries: u32, for each: key | 0 or 1 | bytes
 //!         3 (gone to the store) | stage: u16 | keys: u32, for each: as in `record`
 //! numbers are little-endian, times of 8 bytes; names and bytes have a length of 4 before them
-//! log:    as in `log`
+//! log:    as in `log`; tables of lookups: as in `tables`
 //! ```
 //!
 //! 1. A delta has every key whose state changed in its epoch: with all that is known of it (a key
@@ -108,8 +108,9 @@ pub fn share(
 ) -> Share {
     let image = Arc::new(image(graph));
     let mut share = Share { written: vec![(IMAGE.into(), image.clone())], ..Share::default() };
-    let ShardGraph { chain, stages, .. } = graph;
+    let ShardGraph { chain, stages, tables, nodes, shard, shards, .. } = graph;
     chain.take(stages, (epoch, is_last), durable, beneath, &image, &mut share);
+    tables.take(nodes, (*shard, *shards), (epoch, durable), &mut share);
     if let Some(beneath) = beneath
         && let Some(manifest) = beneath.manifest()
     {

@@ -38,8 +38,8 @@ pub struct SourceTask<H: Host> {
     pub direct: Vec<usize>,
     /// Open while tables are being read.
     pub gate: Rc<Gate>,
-    /// Where barriers wait for the shard's other tasks; a table's source has none.
-    pub alignment: Option<Rc<Alignment>>,
+    /// Where barriers wait for the shard's other tasks.
+    pub alignment: Rc<Alignment>,
     /// Batches that were pushed and may still be read, in order. Rings bound them.
     pub lent: VecDeque<Arc<RecordBatch>>,
 }
@@ -83,9 +83,7 @@ impl<H: Host> SourceTask<H> {
     pub async fn run(mut self) -> Result<(), Ended> {
         if !self.node.waited_for {
             self.gate.passed().await;
-        }
-        if let Some(alignment) = &self.alignment {
-            alignment.start();
+            self.alignment.start();
         }
         let mut scratch = Scratch::default();
         let mut rejected = BatchBuilder::new(REJECTED_WIDTH, 0);
@@ -138,9 +136,7 @@ impl<H: Host> SourceTask<H> {
                 .end_block(&self.graph, &self.host, component, arrival, mark, idle_now)
                 .await?;
             self.graph.borrow_mut().flush_prompt_sinks()?;
-            if let Some(alignment) = &self.alignment {
-                alignment.commit_durable()?;
-            }
+            self.alignment.commit_durable()?;
             self.host.yield_now().await;
         }
     }
@@ -149,14 +145,11 @@ impl<H: Host> SourceTask<H> {
     async fn barrier(&mut self, clock: &Clocked, epoch: u64) -> Result<(), Ended> {
         let component = self.node.component;
         self.outgoing.barrier(&self.graph, &self.host, component, epoch).await?;
-        if let Some(alignment) = &self.alignment {
-            if !self.direct.is_empty() {
-                self.graph.borrow_mut().note_reached(&self.node.name, clock.emitted);
-            }
-            alignment.arrive(epoch);
-            poll_fn(|context| alignment.passed(epoch, context.waker())).await?;
+        if !self.direct.is_empty() {
+            self.graph.borrow_mut().note_reached(&self.node.name, clock.emitted);
         }
-        Ok(())
+        self.alignment.arrive(epoch);
+        poll_fn(|context| self.alignment.passed(epoch, context.waker())).await
     }
 
     async fn end(&mut self, clock: &Clocked, finished: bool) -> Result<(), Ended> {
@@ -166,6 +159,9 @@ impl<H: Host> SourceTask<H> {
             graph.advance(&self.direct, mark)?;
             if !self.direct.is_empty() {
                 graph.note_reached(&self.node.name, mark);
+            }
+            if finished {
+                graph.tables.note_end(&self.node.name);
             }
         }
         self.cold.settle(&self.graph).await?;

@@ -12,6 +12,7 @@ pub mod graph;
 pub mod operators;
 pub mod raw;
 pub mod render;
+pub mod tables;
 pub mod topology;
 pub mod unbuilt;
 
