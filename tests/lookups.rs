@@ -116,7 +116,34 @@ fn a_table_that_changed_since_is_as_the_checkpoint_has_it() {
     // It is told with the other sources where it stands.
     let said = case.run(&["checkpoint", "list", "data"]);
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.contains("profiles=1 "), "{said}");
+    assert!(said.contains("profiles=1"), "{said}");
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_while_a_table_is_read_joins_no_row_with_half_of_it() {
+    let slow = PIPELINE.replace(
+        "path = \"{dir}/profiles.json\"",
+        "workload = \"profiles\"\nseed = 3\nusers = 500\nrows_per_second = 100",
+    );
+    let profiles = slow.replace("type = \"file\"\nworkload", "type = \"generator\"\nworkload");
+    let pipeline = profiles.replace(
+        "name = \"STRING\"\n",
+        "avg_amount = \"DECIMAL(18,2)\"\nhome_country = \"STRING\"\n",
+    );
+    let pipeline = pipeline.replace("profiles.name", "profiles.home_country");
+    let case = Case::new(&pipeline);
+    for cores in ["engine.cores=1", "engine.cores=2"] {
+        let mut run = start(&case, &["--set", cores]);
+        std::thread::sleep(std::time::Duration::from_millis(1000));
+        let stop = std::process::Command::new("kill").arg(run.id().to_string()).status();
+        assert!(stop.expect("kill is there").success());
+        assert!(run.wait().expect("it ends").success(), "{}", log(&case));
+        assert_eq!(case.rows("out").len(), 0, "the table cannot have been whole");
+    }
+    case.run_well(&[]);
+    let rows = case.rows("out");
+    let unnamed = rows.iter().filter(|row| row["name"].is_null()).count();
+    assert_eq!((rows.len(), unnamed), (30_000, 0));
 }
 
 #[test]

@@ -66,6 +66,7 @@ impl Reader {
             let resumed = self.source.resume(position);
             resumed.map_err(|error| RunError::of(&self.name, error))?;
         }
+        epochs.note_begin(self.place, self.source.position());
         let (mut turn, mut quiet_ms) = (0, 0u64);
         let mut epoch = epochs.wanted();
         loop {

@@ -32,13 +32,14 @@ use crate::port::Text;
 #[derive(Default)]
 pub struct Gate {
     open: Cell<usize>,
+    is_cut: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
 }
 
 impl Gate {
     /// A gate that `missing` calls of [`Gate::arrive`] open.
     pub fn new(missing: usize) -> Rc<Gate> {
-        Rc::new(Gate { open: Cell::new(missing), waiting: RefCell::default() })
+        Rc::new(Gate { open: Cell::new(missing), ..Gate::default() })
     }
 
     /// One of the missing has come.
@@ -47,6 +48,16 @@ impl Gate {
         if self.open.get() == 0 {
             self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
         }
+    }
+
+    /// One of the missing comes before it is done: the run was told to stop.
+    pub fn cut(&self) {
+        self.is_cut.set(true);
+    }
+
+    /// Whether one of those that came was not done.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.get()
     }
 
     /// Waits until all have come.
@@ -173,6 +184,11 @@ pub async fn run_shard<H: Host>(
         let leaving = Leaving::new(&alignment);
         watch(&host, &supervisor, Arrival(done.clone()), async move {
             let ended = fill_table(graph, table.node, feed, alignment).await;
+            let ended = ended.map(|is_whole| {
+                if let Some(Arrival(gate)) = arrival.as_ref().filter(|_| !is_whole) {
+                    gate.cut();
+                }
+            });
             drop(arrival);
             leaving.has_ended(&ended);
             ended
@@ -289,12 +305,13 @@ fn watch<H: Host>(
     });
 }
 
+/// Fills a table; whether its source was read to its end.
 async fn fill_table(
     graph: Rc<RefCell<ShardGraph>>,
     node: usize,
     mut feed: Feed,
     alignment: Rc<Alignment>,
-) -> Result<(), Ended> {
+) -> Result<bool, Ended> {
     loop {
         match feed.next().await? {
             Step::Rows(parcel) => {
@@ -313,7 +330,7 @@ async fn fill_table(
                     poll_fn(|context| alignment.passed(epoch, context.waker())).await?;
                 }
             }
-            Step::Done => return Ok(()),
+            Step::Done => return Ok(feed.done == Some(true)),
         }
     }
 }

@@ -83,6 +83,9 @@ impl<H: Host> SourceTask<H> {
     pub async fn run(mut self) -> Result<(), Ended> {
         if !self.node.waited_for {
             self.gate.passed().await;
+            if self.gate.is_cut() && self.alignment.leave_unread(&self.node.name) {
+                return self.let_go().await;
+            }
             self.alignment.start();
         }
         let mut scratch = Scratch::default();
@@ -141,6 +144,17 @@ impl<H: Host> SourceTask<H> {
         }
     }
 
+    /// Lets go of what was read for a table that is not whole: the next run reads it again.
+    async fn let_go(&mut self) -> Result<(), Ended> {
+        loop {
+            if let Dealt::End { .. } = self.blocks.receive().await.ok_or(Ended::Aborted)? {
+                let component = self.node.component;
+                self.outgoing.end(&self.graph, &self.host, component, false).await;
+                return Ok(());
+            }
+        }
+    }
+
     /// Passes a barrier on and waits until the shard's other tasks are there.
     async fn barrier(&mut self, clock: &Clocked, epoch: u64) -> Result<(), Ended> {
         let component = self.node.component;
@@ -153,6 +167,9 @@ impl<H: Host> SourceTask<H> {
     }
 
     async fn end(&mut self, clock: &Clocked, finished: bool) -> Result<(), Ended> {
+        if self.node.waited_for && !finished {
+            self.gate.cut();
+        }
         let mark = if finished { END } else { clock.emitted };
         {
             let mut graph = self.graph.borrow_mut();

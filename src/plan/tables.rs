@@ -102,8 +102,8 @@ pub fn start_of(
         Some((name, _)) if known.tables.iter().any(|known| known.name == *name) => {
             refused(format!(
                 "the checkpoint has the table of `{name}` in another form (another table, other key \
-             columns or other `add`), and this source is not read again from its start; put `{name}` \
-             back as it was, give it another name, or start afresh with `--restore none`"
+             columns or other `add`), and this source is not read again from its start; put \
+             `{name}` back as it was, give it another name, or start afresh with `--restore none`"
             ))
         }
         _ => Ok(Start::GoesOn),
