@@ -146,6 +146,49 @@ fn a_run_that_is_told_to_stop_while_a_table_is_read_joins_no_row_with_half_of_it
     assert_eq!((rows.len(), unnamed), (30_000, 0));
 }
 
+/// Both streams, and the table's, in one stage.
+const COUNTED: &str = r#"
+[transforms.streams]
+type = "map"
+inputs = ["transactions"]
+select = { user_id = "user_id" }
+[transforms.tables]
+type = "map"
+inputs = ["profiles"]
+select = { user_id = "user_id" }
+[transforms.counted]
+type = "aggregate"
+inputs = ["streams", "tables"]
+key = ["user_id"]
+select = { user_id = "user_id", n = "COUNT(*)" }
+[sinks.counts]
+type = "file"
+inputs = ["counted"]
+path = "{dir}/counts"
+"#;
+
+#[test]
+fn a_table_that_is_a_stream_too_goes_on_as_both() {
+    let case = Case::new(&format!("{PIPELINE}{COUNTED}"));
+    // So many that rings are full before the table is whole.
+    let rows: String = profiles("first").repeat(400);
+    let count = rows.lines().count();
+    case.file("profiles.json", rows);
+    let mut kills = 0;
+    for cores in ["engine.cores=2", "engine.cores=1", "engine.cores=3"] {
+        let mut run = start(&case, &[&PACE[..], &["--set", cores]].concat());
+        kills += usize::from(kill_behind(&case, &mut run, 2));
+    }
+    assert!(kills > 0, "{}", log(&case));
+    case.run_well(&[]);
+    assert_eq!(case.rows("out").len(), 30_000);
+    // Every row of either was counted once: the counts of a user are 1, 2, 3 and so on.
+    let counts = case.rows("counts");
+    assert_eq!(counts.len(), 30_000 + count);
+    let shown = counted(&counts, |row| format!("{} {}", row["user_id"], row["n"]));
+    assert!(shown.values().all(|&count| count == 1));
+}
+
 #[test]
 fn a_lookup_that_adds_other_columns_reads_its_table_again() {
     let case = Case::new(PIPELINE);

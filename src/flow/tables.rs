@@ -193,6 +193,7 @@ impl Tables {
             let (batches_at, mut batches) = (out.len(), 0u32);
             put_len(0, &mut out);
             if let Some(state) = state(nodes, table.nodes[0]) {
+                out.reserve(slots.len() * state.schema().width() * 8);
                 state.save(slots, &mut |rows| {
                     batches += 1;
                     put_bytes(rows.as_bytes(), &mut out);
