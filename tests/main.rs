@@ -11,6 +11,7 @@ mod configs;
 mod crash;
 mod csv_header;
 mod fraud;
+mod lookups;
 mod partition_by;
 mod remote;
 mod s3;

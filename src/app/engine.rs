@@ -186,10 +186,9 @@ pub fn run(job: Job) -> Result<(), RunError> {
     let mut plan =
         run_plan(pipeline, placement, connectors, gauges, epochs, from, state.settings())?;
     for reader in &plan.readers {
-        if pipeline.checkpoint.is_given
-            && reader.place.is_some()
-            && reader.source.position().is_none()
-        {
+        let is_read_once =
+            !pipeline.sources[reader.place].feeds_only_tables && reader.source.position().is_none();
+        if pipeline.checkpoint.is_given && is_read_once {
             eprint(&format!(
                 "note: {}: this source cannot be read again: a run that is killed loses its rows \
                  since the newest checkpoint\n",

@@ -61,6 +61,12 @@ impl Alignment {
         self.epochs.start();
     }
 
+    /// A run that was told to stop leaves a source unread, a table that it waits for not being
+    /// whole: its place stays where it was. False if it cannot go back there.
+    pub fn leave_unread(&self, source: &str) -> bool {
+        self.epochs.leave_unread(source)
+    }
+
     /// A task is at the barrier that ends `epoch`: it goes on when [`Alignment::passed`] says so.
     /// The last one makes the image.
     pub fn arrive(&self, epoch: u64) {

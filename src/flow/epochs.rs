@@ -146,6 +146,8 @@ struct Under {
     barriers: Vec<(u64, Option<u64>)>,
     /// Where each source ended.
     ends: Vec<Option<u64>>,
+    /// Where each source began, and whether it was left unread.
+    begun: Vec<(Option<u64>, bool)>,
     /// Rows are read: tables that are waited for are there, so barriers can pass.
     started: bool,
     /// No further epoch begins: a shard has ended.
@@ -184,6 +186,7 @@ impl Epochs {
             shares: vec![None; shards],
             barriers: vec![(0, None); names.len()],
             ends: vec![None; names.len()],
+            begun: vec![(None, false); names.len()],
             started: false,
             over: false,
             aborted: false,
@@ -237,6 +240,19 @@ impl Epochs {
     /// Whether rows are read: epochs may begin.
     pub fn has_started(&self) -> bool {
         self.lock().started
+    }
+
+    /// Notes where a source is before anything is read.
+    pub fn note_begin(&self, source: usize, position: Option<u64>) {
+        self.lock().begun[source].0 = position;
+    }
+
+    /// Notes that all shards let go of what a source gave; false if it cannot be read again.
+    pub fn leave_unread(&self, source: &str) -> bool {
+        let Some(at) = self.names.iter().position(|name| name == source) else { return false };
+        let begun = &mut self.lock().begun[at];
+        begun.1 = begun.0.is_some();
+        begun.1
     }
 
     /// Notes where a source is at the barrier that ends an epoch.
@@ -401,6 +417,7 @@ impl Epochs {
 
     fn take_of(&self, under: &mut Under) -> (Checkpoint, Vec<Share>) {
         let at = |source: usize| match under.barriers[source] {
+            _ if under.begun[source].1 => under.begun[source].0,
             (epoch, position) if epoch == under.epoch => position,
             _ => under.ends[source],
         };

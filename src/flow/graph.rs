@@ -19,6 +19,7 @@ use super::exchange::{Exchange, Parcel};
 use super::gauge::{Gauge, Gauges};
 use super::latency::{Arrival, Latency};
 use super::stage::Stage;
+use super::tables::Tables;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::time::{NEVER, Time};
 use crate::ops::output::{Emitted, Outputs};
@@ -146,8 +147,6 @@ pub struct SourceNode {
     pub row_by_row: bool,
     /// Whether other sources wait until this one, a table, has been read whole.
     pub waited_for: bool,
-    /// Whether barriers come from it: not from one that only fills a table, which is read again.
-    pub barriers: bool,
 }
 
 /// Where a row's event time comes from.
@@ -199,6 +198,8 @@ pub struct ShardGraph {
     pub all: Rc<[u32]>,
     /// What the next checkpoint gets of the shard's keys.
     pub chain: Chain,
+    /// The tables of its lookups.
+    pub tables: Tables,
     /// Whether there are checkpoints.
     pub keeps_changes: bool,
     /// Whether keys have left memory: then stages are reached by way of their inboxes.

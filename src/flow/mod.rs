@@ -31,6 +31,7 @@ pub mod shard;
 pub mod snapshot;
 pub mod source;
 pub mod stage;
+pub mod tables;
 
 use thiserror::Error;
 

@@ -36,9 +36,8 @@ pub enum Dealt {
 /// A source and how it is read.
 pub struct Reader {
     pub name: String,
-    /// Its place among the run's sources, if barriers go through it: a table that is read whole at
-    /// the start has none.
-    pub place: Option<usize>,
+    /// Its place among the run's sources.
+    pub place: usize,
     pub source: Box<dyn Source>,
     /// Where it goes on from.
     pub resume: Option<u64>,
@@ -67,14 +66,13 @@ impl Reader {
             let resumed = self.source.resume(position);
             resumed.map_err(|error| RunError::of(&self.name, error))?;
         }
+        epochs.note_begin(self.place, self.source.position());
         let (mut turn, mut quiet_ms) = (0, 0u64);
         let mut epoch = epochs.wanted();
         loop {
-            if let Some(place) = self.place
-                && epochs.wanted() > epoch
-            {
+            if epochs.wanted() > epoch {
                 epoch = epochs.wanted();
-                epochs.note_barrier(place, epoch, self.source.position());
+                epochs.note_barrier(self.place, epoch, self.source.position());
                 for shard in &mut shards {
                     if shard.send(Dealt::Barrier { epoch }).await.is_err() {
                         return Ok(()); // The shard is gone and has said why.
@@ -118,9 +116,7 @@ impl Reader {
 
 impl Reader {
     fn note_end(&self, epochs: &Epochs) {
-        if let Some(place) = self.place {
-            epochs.note_end(place, self.source.position());
-        }
+        epochs.note_end(self.place, self.source.position());
     }
 }
 

@@ -24,6 +24,7 @@ use super::snapshot::{
     START, STORE_MEMORY, whole,
 };
 use super::stage::Stage;
+use super::tables;
 use crate::ground::batch::RecordBatch;
 use crate::ground::key;
 use crate::ground::time::Time;
@@ -51,6 +52,7 @@ pub async fn restore<H: Host>(
     for (number, shard) in restored.shards.iter().enumerate() {
         image(shard, IMAGE, number)?.note_reached(graph);
     }
+    tables::restore(graph, restored)?;
     if restored.shards.len() == graph.shards {
         let (number, own) = (graph.shard, &restored.shards[graph.shard]);
         load_image(graph, own, number)?;

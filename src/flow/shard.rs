@@ -32,13 +32,14 @@ use crate::port::Text;
 #[derive(Default)]
 pub struct Gate {
     open: Cell<usize>,
+    is_cut: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
 }
 
 impl Gate {
     /// A gate that `missing` calls of [`Gate::arrive`] open.
     pub fn new(missing: usize) -> Rc<Gate> {
-        Rc::new(Gate { open: Cell::new(missing), waiting: RefCell::default() })
+        Rc::new(Gate { open: Cell::new(missing), ..Gate::default() })
     }
 
     /// One of the missing has come.
@@ -47,6 +48,16 @@ impl Gate {
         if self.open.get() == 0 {
             self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
         }
+    }
+
+    /// One of the missing comes before it is done: the run was told to stop.
+    pub fn cut(&self) {
+        self.is_cut.set(true);
+    }
+
+    /// Whether one of those that came was not done.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.get()
     }
 
     /// Waits until all have come.
@@ -124,10 +135,13 @@ pub async fn run_shard<H: Host>(
     let stages = graph.borrow().stages.len();
     let done = Gate::new(sources.len() + stages + tables);
     let fed = |stage: &usize| about.iter().any(|exchange| feeds_stage(exchange, *stage));
-    let tasks = sources.iter().filter(|source| source.barriers).count();
-    let tasks = tasks + (0..stages).filter(fed).count();
+    let tasks = sources.len() + (0..stages).filter(fed).count() + tables;
     let beneath = cold.is_on().then(|| cold.clone() as Rc<dyn Beneath>);
     let alignment = Alignment::new(graph.clone(), epochs.clone(), tasks, beneath);
+    if waited == sources.len() {
+        // Nobody waits for a table, so none stands in the way of a barrier.
+        alignment.start();
+    }
 
     let outgoing_of = |producer: Producer, senders: &mut Vec<Option<Vec<Sender<Message>>>>| {
         let mine = about.iter().enumerate().filter(|(_, e)| e.producer == producer && !e.direct);
@@ -138,7 +152,6 @@ pub async fn run_shard<H: Host>(
         let direct = direct_of(&about, Producer::Source(index));
         let outgoing = outgoing_of(Producer::Source(index), &mut senders);
         let arrival = (node.waited_for && !is_split).then(|| Arrival(gate.clone()));
-        let barriers = node.barriers;
         let task = SourceTask {
             host: host.clone(),
             graph: graph.clone(),
@@ -149,14 +162,14 @@ pub async fn run_shard<H: Host>(
             outgoing,
             direct,
             gate: gate.clone(),
-            alignment: barriers.then(|| alignment.clone()),
+            alignment: alignment.clone(),
             lent: VecDeque::new(),
         };
-        let leaving = barriers.then(|| Leaving::new(&alignment));
+        let leaving = Leaving::new(&alignment);
         watch(&host, &supervisor, Arrival(done.clone()), async move {
             let ended = task.run().await;
             drop(arrival);
-            leaving.inspect(|leaving| leaving.has_ended(&ended));
+            leaving.has_ended(&ended);
             ended
         });
     }
@@ -167,10 +180,17 @@ pub async fn run_shard<H: Host>(
         let rings = receivers[at].take().expect("one consumer an exchange");
         let feed = Feed::new(exchange.producer, rings, NEVER);
         let arrival = table.waited_for.then(|| Arrival(gate.clone()));
-        let graph = graph.clone();
+        let (graph, alignment) = (graph.clone(), alignment.clone());
+        let leaving = Leaving::new(&alignment);
         watch(&host, &supervisor, Arrival(done.clone()), async move {
-            let ended = fill_table(graph, table.node, feed).await;
+            let ended = fill_table(graph, table.node, feed, alignment).await;
+            let ended = ended.map(|is_whole| {
+                if let Some(Arrival(gate)) = arrival.as_ref().filter(|_| !is_whole) {
+                    gate.cut();
+                }
+            });
             drop(arrival);
+            leaving.has_ended(&ended);
             ended
         });
     }
@@ -285,11 +305,13 @@ fn watch<H: Host>(
     });
 }
 
+/// Fills a table; whether its source was read to its end.
 async fn fill_table(
     graph: Rc<RefCell<ShardGraph>>,
     node: usize,
     mut feed: Feed,
-) -> Result<(), Ended> {
+    alignment: Rc<Alignment>,
+) -> Result<bool, Ended> {
     loop {
         match feed.next().await? {
             Step::Rows(parcel) => {
@@ -301,8 +323,14 @@ async fn fill_table(
                 };
                 graph.borrow_mut().push(&[Target::Node { node, input: 1 }], &rows)?;
             }
-            Step::BlockEnd { .. } | Step::Barrier => {}
-            Step::Done => return Ok(()),
+            Step::BlockEnd { .. } => {}
+            Step::Barrier => {
+                if let Some(epoch) = feed.barrier.take() {
+                    alignment.arrive(epoch);
+                    poll_fn(|context| alignment.passed(epoch, context.waker())).await?;
+                }
+            }
+            Step::Done => return Ok(feed.done == Some(true)),
         }
     }
 }

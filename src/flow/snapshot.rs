@@ -15,7 +15,7 @@
 //!           | handles: u32, for each: name | 0 | entries as in a lot
 //!                                          | 1 | bytes of the handle's own form for all keys
 //! numbers are little-endian, times of 8 bytes; names and bytes have a length of 4 before them
-//! log:    as in `log`
+//! log:    as in `log`; tables of lookups: as in `tables`
 //! ```
 //!
 //! 1. A delta has every key whose state changed in its epoch: with all that is known of it (a key
@@ -135,8 +135,9 @@ pub fn share(
 ) -> Share {
     let image = Arc::new(image(graph));
     let mut share = Share { written: vec![(IMAGE.into(), image.clone())], ..Share::default() };
-    let ShardGraph { chain, stages, .. } = graph;
+    let ShardGraph { chain, stages, tables, nodes, shard, shards, .. } = graph;
     chain.take(stages, (epoch, is_last), durable, beneath, &image, &mut share);
+    tables.take(nodes, (*shard, *shards), (epoch, durable), &mut share);
     if let Some(beneath) = beneath
         && let Some(manifest) = beneath.manifest()
     {

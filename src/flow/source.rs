@@ -38,8 +38,8 @@ pub struct SourceTask<H: Host> {
     pub direct: Vec<usize>,
     /// Open while tables are being read.
     pub gate: Rc<Gate>,
-    /// Where barriers wait for the shard's other tasks; a table's source has none.
-    pub alignment: Option<Rc<Alignment>>,
+    /// Where barriers wait for the shard's other tasks.
+    pub alignment: Rc<Alignment>,
     /// Batches that were pushed and may still be read, in order. Rings bound them.
     pub lent: VecDeque<Arc<RecordBatch>>,
 }
@@ -83,9 +83,10 @@ impl<H: Host> SourceTask<H> {
     pub async fn run(mut self) -> Result<(), Ended> {
         if !self.node.waited_for {
             self.gate.passed().await;
-        }
-        if let Some(alignment) = &self.alignment {
-            alignment.start();
+            if self.gate.is_cut() && self.alignment.leave_unread(&self.node.name) {
+                return self.let_go().await;
+            }
+            self.alignment.start();
         }
         let mut scratch = Scratch::default();
         let mut rejected = BatchBuilder::new(REJECTED_WIDTH, 0);
@@ -138,10 +139,19 @@ impl<H: Host> SourceTask<H> {
                 .end_block(&self.graph, &self.host, component, arrival, mark, idle_now)
                 .await?;
             self.graph.borrow_mut().flush_prompt_sinks()?;
-            if let Some(alignment) = &self.alignment {
-                alignment.commit_durable()?;
-            }
+            self.alignment.commit_durable()?;
             self.host.yield_now().await;
+        }
+    }
+
+    /// Lets go of what was read for a table that is not whole: the next run reads it again.
+    async fn let_go(&mut self) -> Result<(), Ended> {
+        loop {
+            if let Dealt::End { .. } = self.blocks.receive().await.ok_or(Ended::Aborted)? {
+                let component = self.node.component;
+                self.outgoing.end(&self.graph, &self.host, component, false).await;
+                return Ok(());
+            }
         }
     }
 
@@ -149,23 +159,26 @@ impl<H: Host> SourceTask<H> {
     async fn barrier(&mut self, clock: &Clocked, epoch: u64) -> Result<(), Ended> {
         let component = self.node.component;
         self.outgoing.barrier(&self.graph, &self.host, component, epoch).await?;
-        if let Some(alignment) = &self.alignment {
-            if !self.direct.is_empty() {
-                self.graph.borrow_mut().note_reached(&self.node.name, clock.emitted);
-            }
-            alignment.arrive(epoch);
-            poll_fn(|context| alignment.passed(epoch, context.waker())).await?;
+        if !self.direct.is_empty() {
+            self.graph.borrow_mut().note_reached(&self.node.name, clock.emitted);
         }
-        Ok(())
+        self.alignment.arrive(epoch);
+        poll_fn(|context| self.alignment.passed(epoch, context.waker())).await
     }
 
     async fn end(&mut self, clock: &Clocked, finished: bool) -> Result<(), Ended> {
+        if self.node.waited_for && !finished {
+            self.gate.cut();
+        }
         let mark = if finished { END } else { clock.emitted };
         {
             let mut graph = self.graph.borrow_mut();
             graph.advance(&self.direct, mark)?;
             if !self.direct.is_empty() {
                 graph.note_reached(&self.node.name, mark);
+            }
+            if finished {
+                graph.tables.note_end(&self.node.name);
             }
         }
         self.cold.settle(&self.graph).await?;

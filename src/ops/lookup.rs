@@ -1,26 +1,18 @@
 //! `lookup`: rows are joined with a table that every shard holds whole. Rows of the table's source
 //! upsert by key; a row is joined with what the table holds when it comes.
 //!
-//! 1. What a table row adds is evaluated when it is stored, so that a row that is joined costs a
-//!    probe and a copy, whatever the expressions.
-//! 2. A NULL key matches nothing: table rows with one are not stored.
-//! 3. `values` has a row of `add.width` words for each slot of `keys`, `nulls` its null words; they
-//!    are looked at only once a table row had a NULL.
+//! 1. A NULL key matches nothing: table rows with one are not stored.
+
+mod table;
 
 use crate::expr::Projection;
-use crate::ground::batch::{BatchBuilder, RecordBatch};
-use crate::ground::schema::{DataType, Schema};
-use crate::ground::words::Words;
-use crate::ground::{bits, prefetch, slot};
+use crate::ground::batch::RecordBatch;
+use crate::ground::schema::Schema;
 use crate::ops::kept::Kept;
-use crate::ops::output::{Outputs, Port};
-use crate::ops::{Ledger, OpError, Rows, Stateless};
+use crate::ops::output::Outputs;
+use crate::ops::{Ledger, OpError, Rows, Stateless, TableState};
 use crate::state::keys::{KeyTable, NO_SLOT};
-
-/// Rows by which a table row is asked for before it is copied.
-const AHEAD: usize = 48;
-/// Bytes of replaced long texts that are worth a compaction.
-const HEAP_WASTE: usize = 1 << 20;
+use table::Table;
 
 /// What becomes of a row without a table row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +37,6 @@ pub struct On {
 pub struct Lookup {
     kept: Kept,
     on: Vec<usize>,
-    types: Vec<DataType>,
     unmatched: Unmatched,
     table: Table,
     ledger: Ledger,
@@ -63,22 +54,6 @@ struct Chosen {
     slots: Vec<u32>,
     times: Vec<i64>,
     marks: Vec<i64>,
-}
-
-struct Table {
-    on: Vec<usize>,
-    add: Projection,
-    width: usize,
-    heaped: Vec<usize>,
-    keys: KeyTable,
-    values: Words,
-    nulls: Words,
-    has_nulls: bool,
-    null_words: usize,
-    heap: Vec<u8>,
-    heap_dead: usize,
-    rows: u64,
-    ignored: u64,
 }
 
 /// The selected rows without a NULL among their key columns.
@@ -114,31 +89,12 @@ impl Lookup {
         unmatched: Unmatched,
     ) -> Lookup {
         assert_eq!(on.input.len(), on.table.len(), "columns go in pairs");
-        let types: Vec<DataType> =
-            on.input.iter().map(|&column| input.columns[column].data_type.clone()).collect();
-        let added = add.schema();
-        let is_heaped = |&i: &usize| added.columns[i].data_type.is_heaped();
-        let table = Table {
-            on: on.table,
-            add,
-            width: added.width(),
-            heaped: (0..added.width()).filter(is_heaped).collect(),
-            keys: KeyTable::new(&types),
-            values: Words::zeroed(0),
-            nulls: Words::zeroed(0),
-            has_nulls: false,
-            null_words: added.width().div_ceil(64),
-            heap: Vec::new(),
-            heap_dead: 0,
-            rows: 0,
-            ignored: 0,
-        };
+        let keys = on.input.iter().map(|&column| input.columns[column].clone()).collect();
         Lookup {
             kept: Kept::new(input, keep),
             on: on.input,
-            types,
             unmatched,
-            table,
+            table: Table::new(keys, on.table, add),
             ledger: Ledger::default(),
             usable: Usable::default(),
             hashes: Vec::new(),
@@ -174,8 +130,7 @@ impl Lookup {
         let usable = self.usable.of(records, select, &self.table.on);
         self.table.rows += select.len() as u64;
         self.table.ignored += (select.len() - usable.len()) as u64;
-        KeyTable::hash(records, usable, &self.table.on, &self.types, &mut self.hashes);
-        self.table.store(records, usable, &self.hashes, &mut self.found)
+        self.table.store(records, usable)
     }
 
     /// Rows of the table's source that came, and those of them that were of no use, having a NULL
@@ -191,12 +146,11 @@ impl Lookup {
 
     /// Bytes of memory held by the table, for the shard's budget.
     pub fn memory_bytes(&self) -> usize {
-        let words = self.table.values.len() + self.table.nulls.len();
-        words * 8 + self.table.heap.capacity() + self.table.keys.memory_bytes()
+        self.table.memory_bytes()
     }
 
     fn join(&mut self, rows: &Rows<'_>, out: &mut Outputs) {
-        KeyTable::hash(rows.records, rows.select, &self.on, &self.types, &mut self.hashes);
+        KeyTable::hash(rows.records, rows.select, &self.on, &self.table.types, &mut self.hashes);
         let found = &mut self.found;
         self.table.keys.find(rows.records, rows.select, &self.on, &self.hashes, found);
         self.ledger.rows_in += rows.select.len() as u64;
@@ -248,155 +202,6 @@ impl Chosen {
     }
 }
 
-impl Table {
-    fn store(
-        &mut self,
-        records: &RecordBatch,
-        select: &[u32],
-        hashes: &[u64],
-        slots: &mut Vec<u32>,
-    ) -> Result<(), OpError> {
-        let resolved = self.keys.resolve(records, select, &self.on, hashes, slots);
-        resolved.map_err(|full| OpError::Limit(format!("the lookup's table: {full}")))?;
-        let mut builder = BatchBuilder::new(self.width, select.len());
-        self.add.project(records, select, &mut builder);
-        let added = builder.finish();
-        if self.values.len() < self.keys.len() * self.width {
-            let room = self.keys.len().next_power_of_two();
-            self.values = self.values.grown(room * self.width);
-            self.nulls = self.nulls.grown(room * self.null_words);
-        }
-        self.has_nulls |= added.has_nulls();
-        for (row, &slot) in slots.iter().enumerate() {
-            self.replace(&added, row, slot as usize)?;
-        }
-        if self.heap_dead > HEAP_WASTE && self.heap_dead > self.heap.len() / 2 {
-            self.compact();
-        }
-        Ok(())
-    }
-
-    fn replace(&mut self, added: &RecordBatch, row: usize, slot: usize) -> Result<(), OpError> {
-        let values = &mut self.values[slot * self.width..][..self.width];
-        for &i in &self.heaped {
-            if slot::is_heaped(values[i]) {
-                self.heap_dead += slot::len(values[i]);
-            }
-        }
-        values.copy_from_slice(added.row(row));
-        for &i in &self.heaped {
-            if self.heap.len() + slot::HEAPED_MAX > u32::MAX as usize {
-                let reason = "the lookup's table holds 4 GiB of long texts, the most that it may";
-                return Err(OpError::Limit(reason.into()));
-            }
-            values[i] = slot::rehome(values[i], added.heap(), &mut self.heap);
-        }
-        let nulls = &mut self.nulls[slot * self.null_words..][..self.null_words];
-        nulls.fill(0);
-        if added.has_nulls() {
-            nulls.copy_from_slice(&added.nulls()[row * self.null_words..][..self.null_words]);
-        }
-        Ok(())
-    }
-
-    /// Copies the long texts that are still used together.
-    fn compact(&mut self) {
-        let mut heap = Vec::with_capacity(self.heap.len() - self.heap_dead);
-        for values in self.values.chunks_exact_mut(self.width.max(1)) {
-            for &i in &self.heaped {
-                values[i] = slot::rehome(values[i], &self.heap, &mut heap);
-            }
-        }
-        (self.heap, self.heap_dead) = (heap, 0);
-    }
-
-    /// Adds a row for each of the selected rows at `places`, with the values of its slot.
-    fn write(
-        &self,
-        kept: &Kept,
-        rows: &Rows<'_>,
-        places: impl Iterator<Item = usize> + Clone,
-        slots: &[u32],
-        port: &mut Port,
-    ) {
-        by_width!(kept.width(), self.write_of(kept, rows, places, slots, port))
-    }
-
-    /// `W` is the number of kept columns where it is known, or 0.
-    #[inline(always)]
-    fn write_of<const W: usize>(
-        &self,
-        kept: &Kept,
-        rows: &Rows<'_>,
-        places: impl Iterator<Item = usize> + Clone,
-        slots: &[u32],
-        port: &mut Port,
-    ) {
-        let (records, out) = (rows.records, &mut port.builder);
-        let (first, kept_width) = (out.rows(), if W == 0 { kept.width() } else { W });
-        let at = out.extend_rows_to_set(slots.len());
-        // Where most rows go on, so do the texts, all at once: no row's are looked at.
-        let has_texts = !records.heap().is_empty() && !kept.heaped().is_empty();
-        let is_whole = has_texts && slots.len() * 2 >= records.rows();
-        let by = u32::try_from(out.heap.len()).expect("a batch's heap stays under 4 GiB");
-        if is_whole {
-            out.heap.extend_from_slice(records.heap());
-        }
-        let mut to = &mut out.slots_mut()[at..];
-        let mut more = records.has_nulls() || (has_texts && !is_whole);
-        more |= self.has_nulls || !self.heap.is_empty();
-        for (i, (place, &slot)) in places.clone().zip(slots).enumerate() {
-            if let Some(&ahead) = slots.get(i + AHEAD) {
-                prefetch::read(&self.values, ahead as usize * self.width);
-            }
-            let (row, later) = to.split_at_mut(kept_width + self.width);
-            let (own, added) = row.split_at_mut(kept_width);
-            kept.values::<W>(records.row(rows.select[place] as usize), own);
-            if is_whole && by != 0 {
-                kept.heaped().iter().for_each(|&i| own[i] = slot::shifted(own[i], by));
-            }
-            if slot == NO_SLOT {
-                more = true;
-            } else {
-                let from = slot as usize * self.width;
-                for (added, value) in added.iter_mut().zip(&self.values[from..]) {
-                    *added = *value;
-                }
-            }
-            to = later;
-        }
-        if more {
-            for ((to, place), &slot) in (first..).zip(places).zip(slots) {
-                let row = rows.select[place] as usize;
-                if is_whole {
-                    kept.finish_nulls(records, row, out, to);
-                } else {
-                    kept.finish_row(records, row, out, to);
-                }
-                self.finish_row(slot, out, to, kept_width);
-            }
-        }
-    }
-
-    /// Brings NULLs and long values of a table row to row `to` of `out`, from column `first`.
-    fn finish_row(&self, slot: u32, out: &mut BatchBuilder, to: usize, first: usize) {
-        if slot == NO_SLOT {
-            (0..self.width).for_each(|i| out.set_null_at(to, first + i));
-            return;
-        }
-        let nulls = &self.nulls[slot as usize * self.null_words..][..self.null_words];
-        bits::for_each(nulls, |i| out.set_null_at(to, first + i));
-        let values = &self.values[slot as usize * self.width..][..self.width];
-        for &i in &self.heaped {
-            if slot::is_heaped(values[i]) {
-                let at = to * out.width() + first + i;
-                let moved = slot::rehome(values[i], &self.heap, &mut out.heap);
-                out.slots_mut()[at] = moved;
-            }
-        }
-    }
-}
-
 impl Stateless for Lookup {
     fn rows(&mut self, input: usize, rows: &Rows<'_>, out: &mut Outputs) -> Result<(), OpError> {
         match input {
@@ -404,6 +209,10 @@ impl Stateless for Lookup {
             _ => self.table_rows(rows.records, rows.select)?,
         }
         Ok(())
+    }
+
+    fn table(&mut self) -> Option<&mut dyn TableState> {
+        Some(&mut self.table)
     }
 
     fn ledger(&self) -> Ledger {

@@ -53,6 +53,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::ground::batch::RecordBatch;
+use crate::ground::schema::Schema;
 use crate::ground::time::{END, Time};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
@@ -175,8 +176,38 @@ pub trait Stateless {
         None
     }
 
+    /// The table that the operator holds, if it is one that does.
+    fn table(&mut self) -> Option<&mut dyn TableState> {
+        None
+    }
+
     /// Rows in, filtered and so on, so far.
     fn ledger(&self) -> Ledger;
+}
+
+/// A table that every shard holds whole, as a checkpoint sees it: a row for each key, by slot.
+pub trait TableState {
+    /// What a row looks like that is saved: its key's columns, then what it holds.
+    fn schema(&self) -> &Schema;
+
+    /// Every slot is below it, and every slot below it has a row.
+    fn slots(&self) -> u32;
+
+    /// The hash of a row's key, by which a shard is chosen to save it.
+    fn hash_of(&self, slot: u32) -> u64;
+
+    /// Appends the slots that were stored to since the last call, each once and in order. The first
+    /// call appends none: what is stored is noted from then on.
+    fn take_stored(&mut self, out: &mut Vec<u32>);
+
+    /// Gives the rows of some slots, in order, some at a time.
+    fn save(&self, slots: &[u32], each: &mut dyn FnMut(&RecordBatch));
+
+    /// Stores rows that were saved: each replaces what there is under its key.
+    ///
+    /// # Errors
+    /// [`OpError::Limit`] if there are more than a shard may hold.
+    fn load(&mut self, rows: &RecordBatch) -> Result<(), OpError>;
 }
 
 /// A stretch of the sequence that the ordering stage gives: rows in event-time order, and between

@@ -13,7 +13,7 @@ use super::route::Route;
 use super::selection::Selection;
 use super::*;
 use crate::expr::{Program, Projection, Scope};
-use crate::ground::batch::BatchBuilder;
+use crate::ground::batch::{Backing, BatchBuilder};
 use crate::ground::schema::{Column, DataType, Schema};
 use crate::ground::slot::{self, array::Elements};
 
@@ -240,4 +240,69 @@ proptest! {
         let missed = rows.len() - expected.len();
         check(lookup, &rows, &schemas[..1], &[&expected], missed as u64);
     }
+
+    #[test]
+    fn a_table_that_is_saved_in_pieces_comes_back(
+        table in proptest::collection::vec(
+            (proptest::option::of("[a-c]{1,9}"), proptest::option::of(0..5i64)), 0..60),
+        rows in proptest::collection::vec("[a-c]{1,9}", 1..60),
+        size in 1..20usize,
+        before in 0..4usize,
+    ) {
+        let (mut lookup, schemas) = lookup(Unmatched::Drop, 1);
+        let table: Vec<Row<'_>> = table.iter().map(|(s, n)| (*n, s.as_deref())).collect();
+        let (mut pieces, mut slots) = (Vec::new(), Vec::new());
+        for (i, rows) in table.chunks(size).enumerate() {
+            fill(&mut lookup, rows);
+            let state = lookup.table().unwrap();
+            slots.clear();
+            if i >= before {
+                state.take_stored(&mut slots);
+            }
+            if i == before {
+                prop_assert!(slots.is_empty());
+                slots.extend(0..state.slots());
+            }
+            state.save(&slots, &mut |rows| pieces.push(rows.as_bytes().to_vec()));
+        }
+        if pieces.is_empty() {
+            let all: Vec<u32> = (0..lookup.table().unwrap().slots()).collect();
+            let state = lookup.table().unwrap();
+            state.save(&all, &mut |rows| pieces.push(rows.as_bytes().to_vec()));
+        }
+        let (mut again, _) = self::lookup(Unmatched::Drop, 1);
+        for piece in &pieces {
+            let rows = held(piece);
+            let state = again.table().unwrap();
+            rows.check_heap(state.schema()).unwrap();
+            state.load(&rows).unwrap();
+        }
+        prop_assert_eq!(again.table_len(), lookup.table_len());
+        prop_assert_eq!(again.table_counts(), (0, 0));
+        let model: BTreeMap<&str, Option<i64>> =
+            table.iter().filter_map(|(n, s)| Some(((*s)?, *n))).collect();
+        let rows: Vec<Row<'_>> = rows.iter().map(|s| (Some(9), Some(&s[..]))).collect();
+        let joined = |(i, (_, s)): (usize, &Row<'_>)| {
+            let s = s.unwrap();
+            let twice = model.get(s)?.map_or("NULL".into(), |n| (2 * n).to_string());
+            Some(format!("{s}|9|{twice}|{s}! @{}", i + 1))
+        };
+        let expected: Vec<String> = rows.iter().enumerate().filter_map(joined).collect();
+        let expected: Vec<&str> = expected.iter().map(|row| &row[..]).collect();
+        let missed = rows.len() - expected.len();
+        check(again, &rows, &schemas[..1], &[&expected], missed as u64);
+    }
+}
+
+/// A batch as it is read from a file.
+fn held(bytes: &[u8]) -> RecordBatch {
+    struct Held(rkyv::util::AlignedVec<16>);
+    impl Backing for Held {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let mut copy = rkyv::util::AlignedVec::new();
+    copy.extend_from_slice(bytes);
+    RecordBatch::from_bytes(std::sync::Arc::new(Held(copy)), 0, bytes.len()).unwrap()
 }

@@ -10,6 +10,7 @@ use super::graph::{
     TransformPlan, WatermarkEmit, WatermarkKind,
 };
 use super::operators;
+use super::tables::{Over, Start, is_over, name_of, start_of};
 use super::topology::Topology;
 use crate::flow::RunError;
 use crate::flow::chain::Chain;
@@ -27,6 +28,7 @@ use crate::flow::reader::Reader;
 use crate::flow::run::{Build, RunPlan};
 use crate::flow::snapshot::Restored;
 use crate::flow::stage::{About, InputForm, Plain, Sorted, Stage};
+use crate::flow::tables::{Known, Table, Tables};
 use crate::ground::schema::{Column, DataType, Schema};
 use crate::ground::time::{NEVER, Time};
 use crate::ops::order::Order;
@@ -106,10 +108,19 @@ pub fn run_plan(
     state: Option<StateSettings>,
 ) -> Result<RunPlan, RunError> {
     let mut readers = Vec::new();
+    let known = from.restored.as_deref().map(Known::of).transpose()?.unwrap_or_default();
+    let mut starts = vec![Start::GoesOn; pipeline.sources.len()];
     for (at, plan) in pipeline.sources.iter().enumerate() {
-        let source = connect.source(plan)?;
+        let resume = from.positions.iter().find(|(name, _)| *name == plan.name).map(|(_, at)| *at);
+        let mut source = match connect.source(plan) {
+            Err(_) if is_over(pipeline, at, &known) => Box::new(Over { position: resume }),
+            source => source?,
+        };
         if epochs.is_on() {
-            check_table(pipeline, at, &*source)?;
+            starts[at] = start_of(pipeline, at, &*source, &from, &known)?;
+        }
+        if starts[at] == Start::IsOver {
+            source = Box::new(Over { position: resume });
         }
         let timeout = (pipeline.engine.batch_timeout_ms.max(1) as u64).min(STOP_MS);
         readers.push(Reader {
@@ -117,8 +128,8 @@ pub fn run_plan(
             wait_ms: if source.is_bounded() { STOP_MS } else { timeout },
             idle_after_ms: plan.watermark.idle_after_ms.map(|ms| ms.max(0) as u64),
             ticks_ns: None,
-            place: (!plan.feeds_only_tables).then_some(at),
-            resume: from.positions.iter().find(|(name, _)| *name == plan.name).map(|(_, at)| *at),
+            place: at,
+            resume: resume.filter(|_| starts[at] == Start::GoesOn),
             source,
         });
     }
@@ -128,7 +139,8 @@ pub fn run_plan(
     let (shared, keeps_changes) = (gauges.clone(), epochs.is_on());
     // Programs own their registers, so each shard has programs of its own.
     let template = Mutex::new(pipeline.clone());
-    let build = Template { pipeline: template, topology, connect, gauges: shared, keeps_changes };
+    let build =
+        Template { pipeline: template, topology, connect, gauges: shared, keeps_changes, starts };
     Ok(RunPlan {
         placement,
         readers,
@@ -154,6 +166,7 @@ pub fn build_of(
         connect,
         gauges: Arc::new(Gauges::new(component::count(pipeline), shards)),
         keeps_changes: false,
+        starts: vec![Start::GoesOn; pipeline.sources.len()],
     }
 }
 
@@ -165,31 +178,6 @@ pub struct From {
     pub restored: Option<Arc<Restored>>,
 }
 
-/// Refuses a table that a run that goes on could not have again: tables are read anew.
-fn check_table(pipeline: &Pipeline, at: usize, source: &dyn Source) -> Result<(), RunError> {
-    let plan = &pipeline.sources[at];
-    let fills = |transform: &&TransformPlan| match &transform.kind {
-        TransformKind::Lookup(spec) => spec.table == at,
-        _ => false,
-    };
-    let Some(lookup) = pipeline.transforms.iter().find(fills) else { return Ok(()) };
-    let why = if !plan.feeds_only_tables {
-        "is read as a stream too"
-    } else if !source.is_bounded() {
-        "has no end"
-    } else {
-        return Ok(());
-    };
-    Err(RunError::of(
-        &plan.name,
-        format!(
-            "the table of `{}` {why}, and this version does not keep tables in checkpoints: it \
-             reads them again; make it a bounded source of its own, or leave `[checkpoint]` out",
-            lookup.name
-        ),
-    ))
-}
-
 /// What the graphs of all shards are made of.
 struct Template {
     pipeline: Mutex<Pipeline>,
@@ -197,6 +185,8 @@ struct Template {
     connect: Arc<dyn Connect>,
     gauges: Arc<Gauges>,
     keeps_changes: bool,
+    /// What becomes of each source's tables.
+    starts: Vec<Start>,
 }
 
 impl Template {
@@ -208,6 +198,7 @@ impl Template {
             topology: &self.topology,
             connect: &*self.connect,
             keeps_changes: self.keeps_changes,
+            starts: &self.starts,
         })
     }
 }
@@ -227,6 +218,7 @@ struct Builder<'a> {
     topology: &'a Topology,
     connect: &'a dyn Connect,
     keeps_changes: bool,
+    starts: &'a [Start],
 }
 
 impl Builder<'_> {
@@ -249,9 +241,26 @@ impl Builder<'_> {
             reached: self.reached(),
             all: Rc::default(),
             chain: Chain::default(),
+            tables: Tables::new(self.tables()),
             keeps_changes: self.keeps_changes,
             is_cold: false,
         })
+    }
+
+    fn tables(&self) -> Vec<Table> {
+        let mut tables = Vec::new();
+        for (at, transform) in self.pipeline.transforms.iter().enumerate() {
+            let TransformKind::Lookup(spec) = &transform.kind else { continue };
+            let nodes = self.topology.nodes.iter().enumerate();
+            let nodes: Vec<usize> =
+                nodes.filter(|(_, node)| node.transform == at).map(|(i, _)| i).collect();
+            if !nodes.is_empty() {
+                let about = name_of(self.pipeline, &transform.name, spec);
+                let is_restored = self.starts[spec.table] != Start::IsReadAgain;
+                tables.push(Table { about, nodes, is_restored });
+            }
+        }
+        tables
     }
 
     fn reached(&self) -> Vec<(String, Time)> {
@@ -279,7 +288,6 @@ impl Builder<'_> {
                 rejected: self.topology.targets(self.pipeline, producer, port(1)),
                 row_by_row: self.topology.row_by_row[at],
                 waited_for: self.topology.waited_for[at],
-                barriers: !plan.feeds_only_tables,
             });
         }
         Ok(sources)

@@ -335,6 +335,8 @@ pub struct LookupSpec {
     pub on: Vec<(usize, usize)>,
     /// Over the table's rows; behind the input's columns in the output.
     pub add: Projection,
+    /// What is added as it is written, in order.
+    pub add_texts: Vec<String>,
     /// With [`Unmatched::Route`], output 1 has the input's rows.
     pub unmatched: Unmatched,
     pub wait_for_table: bool,

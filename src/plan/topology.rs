@@ -7,7 +7,7 @@
 //! 3. Everything here is a function of the pipeline and the number of shards: places are the same
 //!    on every shard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{Node, Pipeline, PortRef, RowTime, TransformKind};
 use crate::flow::feed::Producer;
@@ -40,7 +40,8 @@ pub struct Topology {
     pub exchanges: Vec<ExchangeAbout>,
     /// Sources whose rows must go through all branches one by one.
     pub row_by_row: Vec<bool>,
-    /// Bounded sources that others wait for.
+    /// Bounded sources that others wait for. A table that is a stream too is none where its rows
+    /// meet others' in a stage.
     pub waited_for: Vec<bool>,
 }
 
@@ -177,12 +178,31 @@ impl Topology {
         }
     }
 
+    /// Whether a stage has rows of a source and of others too. It takes them in one order: if the
+    /// others waited until the source is read whole, so would the stage, and then the source.
+    fn meets_others(&self, source: usize) -> bool {
+        let mut feeding: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.stages.len()];
+        loop {
+            let before = feeding.clone();
+            for exchange in self.exchanges.iter().filter(|exchange| exchange.table.is_none()) {
+                match exchange.producer {
+                    Producer::Source(from) => feeding[exchange.stage].extend([from]),
+                    Producer::Stage(from) => feeding[exchange.stage].extend(&before[from]),
+                }
+            }
+            if feeding == before {
+                return feeding.iter().any(|from| from.contains(&source) && from.len() > 1);
+            }
+        }
+    }
+
     fn find_tables(&mut self, pipeline: &Pipeline, bounded: &[bool]) {
         for (node, plan) in self.nodes.iter().enumerate() {
             let TransformKind::Lookup(spec) = &pipeline.transforms[plan.transform].kind else {
                 continue;
             };
-            let waited_for = spec.wait_for_table && bounded[spec.table];
+            let is_asked_for = spec.wait_for_table && bounded[spec.table];
+            let waited_for = is_asked_for && !self.meets_others(spec.table);
             self.waited_for[spec.table] |= waited_for;
             if self.shards > 1 {
                 self.exchanges.push(ExchangeAbout {

@@ -20,6 +20,7 @@ use cutwater::flow::gauge::Gauges;
 use cutwater::flow::host_uring::Placement;
 use cutwater::flow::run::{Laid, LaidReader, Supervisor, commit};
 use cutwater::flow::snapshot::{DELTA, Restored};
+use cutwater::flow::tables::LOOKUPS;
 use cutwater::plan::build::{From, component, run_plan};
 use cutwater::plan::graph::Pipeline;
 use cutwater::port::PortError;
@@ -73,6 +74,8 @@ pub struct Saw {
     /// Files of rows of one shard.
     pub rows_most: usize,
     pub tables: usize,
+    /// Files of lookups' tables of one shard.
+    pub lookups_most: usize,
     /// What was wrong with newer checkpoints.
     pub notes: Vec<String>,
     /// Checkpoints that were made, and failed.
@@ -164,6 +167,8 @@ fn from(found: Option<Found>, shards: usize, saw: &mut Saw) -> From {
         let deltas = shard.read.iter().filter(|(name, _)| name.starts_with(DELTA)).count();
         saw.deltas_most = saw.deltas_most.max(deltas);
         saw.rows_most = saw.rows_most.max(shard.rows.len());
+        let lookups = shard.read.iter().filter(|(name, _)| name.starts_with(LOOKUPS)).count();
+        saw.lookups_most = saw.lookups_most.max(lookups);
         saw.tables += shard.unread.len();
     }
     let restored = Restored { shards: found.shards, epoch: found.manifest.epoch };

@@ -6,6 +6,7 @@ mod connect;
 mod files;
 mod folder;
 mod life;
+mod lookups;
 mod machine;
 mod pipelines;
 mod reached;
@@ -47,7 +48,7 @@ fn check(kind: Kind, name: &str) {
     }
     println!("{kind:?}:\n{reached}");
     if is_whole {
-        assert_eq!(reached.missing(), Vec::<String>::new());
+        assert_eq!(reached.missing(kind), Vec::<String>::new());
     }
 }
 
@@ -69,6 +70,11 @@ fn patterns() {
 #[test]
 fn two_sources() {
     check(Kind::Two, "two_sources");
+}
+
+#[test]
+fn lookups_tables() {
+    check(Kind::Lookup, "lookups_tables");
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! The pipelines that are simulated, their input, and what they must put out: for the aggregate and
-//! the window by a plain computation over all rows, for the others by one run that nothing
-//! disturbs.
+//! The pipelines that are simulated, their input, and what they must put out: for the aggregate,
+//! the window and the lookups by a plain computation over all rows, for the others by one run that
+//! nothing disturbs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use super::lookups;
 
 use cutwater::app::catalogue::CATALOGUE;
 use cutwater::plan;
@@ -33,6 +35,9 @@ pub enum Kind {
     Pattern,
     /// Two sources, one stage, and another one behind it by another key.
     Two,
+    /// Lookups: a table that is read before the stream and changed after the first checkpoint, and
+    /// one that is updated while the stream runs.
+    Lookup,
 }
 
 const HEAD: &str = r#"
@@ -145,11 +150,11 @@ format = "json"
 
 /// A row of the input.
 #[derive(Clone, Debug)]
-struct Row {
-    id: usize,
-    key: usize,
-    value: i64,
-    time: i64,
+pub struct Row {
+    pub id: usize,
+    pub key: usize,
+    pub value: i64,
+    pub time: i64,
 }
 
 /// Sinks of a pipeline and the rows of each, sorted.
@@ -157,7 +162,8 @@ pub type Output = BTreeMap<String, Vec<String>>;
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Aggregate, Kind::Window, Kind::Pattern, Kind::Two];
+    pub const ALL: [Kind; 5] =
+        [Kind::Aggregate, Kind::Window, Kind::Pattern, Kind::Two, Kind::Lookup];
 
     /// The checked pipeline.
     pub fn pipeline(self) -> Pipeline {
@@ -166,6 +172,7 @@ impl Kind {
             Kind::Window => WINDOW,
             Kind::Pattern => PATTERN,
             Kind::Two => TWO,
+            Kind::Lookup => lookups::PIPELINE,
         };
         let text = format!("{HEAD}{text}");
         let outcome = plan::read(&plan::Input {
@@ -185,21 +192,46 @@ impl Kind {
             Kind::Aggregate | Kind::Pattern => &["out"],
             Kind::Window => &["out", "late"],
             Kind::Two => &["out", "totals"],
+            Kind::Lookup => &["out", "moving"],
         }
     }
 
     /// The blocks of its sources, for a number.
     pub fn input(self, number: u64) -> BTreeMap<String, Blocks> {
-        let names: &[&str] = if self == Kind::Two { &["a", "b"] } else { &["a"] };
+        let has_two = matches!(self, Kind::Two | Kind::Lookup);
+        let names: &[&str] = if has_two { &["a", "b"] } else { &["a"] };
         let named = names.iter().enumerate();
-        named
-            .map(|(i, name)| {
-                // Where sources meet is a matter of when barriers come, so what is late is, too.
-                let late_ms = if names.len() > 1 { DELAY_MS } else { LATE_MS };
-                let rows = rows(number * 2 + i as u64, ROWS, late_ms);
-                (name.to_string(), blocks(&rows))
-            })
-            .collect()
+        let streams = named.map(|(i, name)| {
+            // Where sources meet is a matter of when barriers come, so what is late is, too.
+            let late_ms = if names.len() > 1 { DELAY_MS } else { LATE_MS };
+            let rows = rows(number * 2 + i as u64, ROWS, late_ms);
+            (name.to_string(), blocks(&rows))
+        });
+        let mut input: BTreeMap<String, Blocks> = streams.collect();
+        if self == Kind::Lookup {
+            input.extend(lookups::tables(number));
+        }
+        input
+    }
+
+    /// As [`Kind::input`], when there is a checkpoint: what need not be read again has changed.
+    pub fn input_later(self, number: u64) -> BTreeMap<String, Blocks> {
+        let mut input = self.input(number);
+        if self == Kind::Lookup {
+            input.extend(lookups::changed());
+        }
+        input
+    }
+
+    /// The rows of a sink's parts, each with its epoch, as they are compared.
+    ///
+    /// # Panics
+    /// If they cannot be right together.
+    pub fn rows_of(self, sink: &str, parts: &[(u64, String)]) -> Vec<String> {
+        if self == Kind::Lookup && sink == "moving" {
+            return lookups::without_versions(parts);
+        }
+        parts.iter().flat_map(|(_, text)| text.lines().map(str::to_string)).collect()
     }
 
     /// What it puts out, computed plainly, where there is such a computation.
@@ -208,6 +240,10 @@ impl Kind {
         let mut output = match self {
             Kind::Aggregate => aggregate(&rows),
             Kind::Window => window(&rows),
+            Kind::Lookup => {
+                let [a, b] = [0, 1].map(|i| self::rows(number * 2 + i, ROWS, DELAY_MS));
+                lookups::plain(number, &a, &b)
+            }
             _ => return None,
         };
         output.values_mut().for_each(|rows| rows.sort());
@@ -229,7 +265,8 @@ fn rows(seed: u64, count: usize, late_ms: i64) -> Vec<Row> {
     (0..count).map(row).collect()
 }
 
-fn key_text(key: usize) -> String {
+/// A key as it is written.
+pub fn key_text(key: usize) -> String {
     // Some are too long to lie in a slot.
     if key.is_multiple_of(3) { format!("k{key}") } else { format!("key-number-{key}") }
 }

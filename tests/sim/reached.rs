@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::folder::PHASES;
 use super::life::Saw;
+use super::pipelines::Kind;
 
 /// Counts.
 #[derive(Debug, Default)]
@@ -55,13 +56,16 @@ impl Reached {
         let both = saw.rows_most > 0 && saw.tables > 0;
         self.add("restores with rows and tables", u64::from(both));
         self.add("restores with tables", u64::from(saw.tables > 0));
+        self.add("restores with tables of lookups", u64::from(saw.lookups_most > 0));
+        let both = saw.other_width && saw.lookups_most > 1;
+        self.add("restores with pieces of lookups at another width", u64::from(both));
         self.add("restores at another width", u64::from(saw.other_width));
         let both = saw.other_width && saw.tables > 0;
         self.add("restores with tables at another width", u64::from(both));
     }
 
     /// What has to be reached and was not.
-    pub fn missing(&self) -> Vec<String> {
+    pub fn missing(&self, kind: Kind) -> Vec<String> {
         let phases = PHASES.iter().map(|phase| format!("crashes {phase}"));
         let others = [
             "failures: full",
@@ -77,7 +81,12 @@ impl Reached {
             "restores with tables",
             "restores with tables at another width",
         ];
-        let mut all: Vec<String> = phases.chain(others.iter().map(|w| w.to_string())).collect();
+        let of_lookups: &[&str] = match kind {
+            Kind::Lookup => &["restores with pieces of lookups at another width"],
+            _ => &[],
+        };
+        let others = others.iter().chain(of_lookups);
+        let mut all: Vec<String> = phases.chain(others.map(|w| w.to_string())).collect();
         all.retain(|what| self.counts.get(what).is_none_or(|&count| count == 0));
         all
     }

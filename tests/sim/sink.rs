@@ -37,6 +37,11 @@ fn read_name(path: &str) -> (bool, Option<u64>) {
     (!name.starts_with('.'), epoch)
 }
 
+/// The epoch of a part that can be seen.
+pub fn epoch_of(path: &str) -> u64 {
+    read_name(path).1.expect("a part's name has its epoch")
+}
+
 impl SimSink {
     /// A sink of this name.
     pub fn open(name: &str, shard: usize) -> Result<SimSink, PortError> {

@@ -169,7 +169,10 @@ impl<'a> World<'a> {
         let codec = [Codec::None, Codec::Lz4, Codec::Zstd][chance.below(3)];
         let given = Given {
             pipeline: &self.pipeline,
-            blocks: self.kind.input(self.input),
+            blocks: match self.disk.below(folder::FOLDER).iter().any(|n| n.ends_with(".json")) {
+                true => self.kind.input_later(self.input),
+                false => self.kind.input(self.input),
+            },
             shards: 1 + chance.below(3),
             batch_rows: [1, 4, 64][chance.below(3)],
             // Once keys have left memory, a run has to be able to take them up again.
@@ -304,11 +307,12 @@ impl Flip {
 /// What all sinks show, sorted.
 fn output(kind: Kind, disk: &SimDisk) -> Output {
     let rows = |name: &str| {
-        let mut rows = Vec::new();
-        for (path, bytes) in sink::seen(disk, name) {
+        let text = |(path, bytes): (String, Vec<u8>)| {
             let text = String::from_utf8(bytes).unwrap_or_else(|_| panic!("{path} is no text"));
-            rows.extend(text.lines().map(str::to_string));
-        }
+            (sink::epoch_of(&path), text)
+        };
+        let parts: Vec<(u64, String)> = sink::seen(disk, name).into_iter().map(text).collect();
+        let mut rows = kind.rows_of(name, &parts);
         rows.sort();
         rows
     };

@@ -179,6 +179,7 @@ pub fn lookup(
     };
     let wait_for_table = lookup.wait_for_table.as_ref().is_none_or(|given| given.value);
     let table_schema = table_schema.clone();
-    let spec = LookupSpec { table, table_schema, on, add, unmatched, wait_for_table };
+    let add_texts = lookup.add.entries.iter().map(|(_, text)| text.value.clone()).collect();
+    let spec = LookupSpec { table, table_schema, on, add, add_texts, unmatched, wait_for_table };
     made(TransformKind::Lookup(spec), outputs)
 }

@@ -3,6 +3,7 @@
 mod errors;
 mod settings;
 mod shown;
+mod tables;
 mod valid;
 
 use super::catalogue::{
