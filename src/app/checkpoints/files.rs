@@ -67,9 +67,18 @@ impl std::fmt::Display for Damage {
 /// # Errors
 /// [`PortError`], with the path.
 pub fn write_summed(path: &Path, bytes: &[u8], bare: bool) -> Result<String, PortError> {
-    let sums: Vec<u8> =
-        bytes.chunks(BLOCK_BYTES).flat_map(|block| xxh3_64(block).to_le_bytes()).collect();
-    write_synced(path, &[bytes, if bare { &[] } else { &sums }])?;
+    let mut sums = Vec::with_capacity(8 * bytes.len().div_ceil(BLOCK_BYTES));
+    let mut write = || {
+        let mut out = Out::create(path, bytes.len())?;
+        for block in bytes.chunks(BLOCK_BYTES) {
+            // While the block is in the processor's cache.
+            sums.extend_from_slice(&xxh3_64(block).to_le_bytes());
+            out.put(block)?;
+        }
+        out.put(if bare { &[] } else { &sums })?;
+        out.finish()
+    };
+    write().map_err(|error| failure("write", path, error))?;
     Ok(sum_of(&sums))
 }
 
@@ -83,53 +92,66 @@ fn sum_of(sums: &[u8]) -> String {
 /// [`PortError`], with the path.
 pub fn write_synced(path: &Path, pieces: &[&[u8]]) -> Result<(), PortError> {
     let write = || {
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let file = match len >= CHECKPOINT_DIRECT_BYTES {
-            true => write_direct(path, pieces, len)?,
-            false => None,
-        };
-        let file = match file {
-            Some(file) => file,
-            None => {
-                let mut file = File::create(path)?;
-                pieces.iter().try_for_each(|piece| file.write_all(piece))?;
-                file
-            }
-        };
+        let mut file = File::create(path)?;
+        pieces.iter().try_for_each(|piece| file.write_all(piece))?;
         file.sync_all()
     };
     write().map_err(|error| failure("write", path, error))
 }
 
-/// Writes past the page cache, where the file system has that: nobody reads the file soon, and what
-/// shards work with would make room for it.
-fn write_direct(path: &Path, pieces: &[&[u8]], len: usize) -> io::Result<Option<File>> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
-    let mut file = match options.open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut buffer = AlignedVec::<PAGE>::with_capacity(DIRECT_BYTES);
-    for piece in pieces {
-        let mut left = *piece;
+/// A file that is written once. A large one goes past the page cache, where the file system has
+/// that: nobody reads it soon, and what shards work with would make room for it.
+struct Out {
+    file: File,
+    len: usize,
+    /// What is written at once past the page cache; none: nothing is.
+    buffer: Option<AlignedVec<PAGE>>,
+}
+
+impl Out {
+    /// A file of about `len` bytes.
+    fn create(path: &Path, len: usize) -> io::Result<Out> {
+        if len < CHECKPOINT_DIRECT_BYTES {
+            return Ok(Out { file: File::create(path)?, len: 0, buffer: None });
+        }
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
+        match options.open(path) {
+            Ok(file) => {
+                let buffer = Some(AlignedVec::with_capacity(DIRECT_BYTES));
+                Ok(Out { file, len: 0, buffer })
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Ok(Out { file: File::create(path)?, len: 0, buffer: None })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.len += piece.len();
+        let Some(buffer) = &mut self.buffer else { return self.file.write_all(piece) };
+        let mut left = piece;
         while !left.is_empty() {
             let (now, later) = left.split_at(left.len().min(DIRECT_BYTES - buffer.len()));
             buffer.extend_from_slice(now);
             left = later;
             if buffer.len() == DIRECT_BYTES {
-                file.write_all(&buffer)?;
+                self.file.write_all(buffer)?;
                 buffer.clear();
             }
         }
+        Ok(())
     }
-    if !buffer.is_empty() {
-        buffer.resize(buffer.len().next_multiple_of(PAGE), 0);
-        file.write_all(&buffer)?;
-        file.set_len(len as u64)?;
+
+    fn finish(mut self) -> io::Result<()> {
+        if let Some(buffer) = self.buffer.as_mut().filter(|buffer| !buffer.is_empty()) {
+            buffer.resize(buffer.len().next_multiple_of(PAGE), 0);
+            self.file.write_all(buffer)?;
+            self.file.set_len(self.len as u64)?;
+        }
+        self.file.sync_all()
     }
-    Ok(Some(file))
 }
 
 /// Length of a file on the disk.
