@@ -264,17 +264,18 @@ impl Order {
         self.operators.iter_mut().for_each(|operator| operator.take_changed(out));
     }
 
-    /// As [`Stateful::due`], over all operators. Rows that wait are not looked at.
+    /// As [`crate::ops::Stateful::due`], over all operators. Rows that wait are not looked at.
     pub fn due(&self, slot: u32, after: Time) -> Time {
         self.operators.iter().map(|operator| operator.due(slot, after)).min().unwrap_or(END)
     }
 
-    /// As [`Stateful::lasts`], for any of the operators. Rows that wait are not looked at.
+    /// As [`crate::ops::Stateful::lasts`], for any of the operators. Rows that wait are not looked
+    /// at.
     pub fn lasts(&self, slot: u32, after: Time) -> bool {
         self.operators.iter().any(|operator| operator.lasts(slot, after))
     }
 
-    /// As [`Stateful::catch_up`], for all operators. No row of the slots waits.
+    /// As [`crate::ops::Stateful::catch_up`], for all operators. No row of the slots waits.
     ///
     /// # Errors
     /// [`OpError`] of an operator.

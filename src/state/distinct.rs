@@ -474,7 +474,7 @@ impl Handle for Distinct {
         read.end()
     }
 
-    /// frontier | pairs: for each as [`Pairs::put_all`] | waiting: for each: place, pane, value
+    /// frontier | pairs: for each as `Pairs::put_all` | waiting: for each: place, pane, value
     /// | windows: for each: window | count: for each: place, count
     fn save_all(&self, slots: &[u32], out: &mut Vec<u8>) -> bool {
         if self.heaped {
