@@ -122,8 +122,9 @@ impl Chain {
     }
 
     /// Makes the files of an epoch, which may be the run's last, and adds all that its checkpoint
-    /// needs to `share`. `durable` is the newest durable epoch, `start` this one's image. O(what
-    /// came or changed), or O(state in memory) for a base.
+    /// needs to `share`. `durable` is the newest durable epoch, `beneath` the store if keys have
+    /// left memory, `start` this epoch's image. O(what came or changed), or O(state in memory) for
+    /// a base.
     pub fn take(
         &mut self,
         stages: &mut [Stage],
@@ -134,7 +135,7 @@ impl Chain {
         share: &mut Share,
     ) {
         self.let_go(durable);
-        let has_store = beneath.is_some_and(|beneath| beneath.manifest().is_some());
+        let has_store = beneath.is_some();
         if self.wants_base(is_last, has_store) {
             self.take_base(stages, epoch, beneath);
             if !has_store {

@@ -135,12 +135,13 @@ pub fn share(
 ) -> Share {
     let image = Arc::new(image(graph));
     let mut share = Share { written: vec![(IMAGE.into(), image.clone())], ..Share::default() };
+    // Nothing lies beneath before the first key leaves. Made once: it names every table.
+    let beneath = beneath.and_then(|beneath| Some((beneath, beneath.manifest()?)));
+    let store = beneath.as_ref().map(|(store, _)| *store);
     let ShardGraph { chain, stages, tables, nodes, shard, shards, .. } = graph;
-    chain.take(stages, (epoch, is_last), durable, beneath, &image, &mut share);
+    chain.take(stages, (epoch, is_last), durable, store, &image, &mut share);
     tables.take(nodes, (*shard, *shards), (epoch, durable), &mut share);
-    if let Some(beneath) = beneath
-        && let Some(manifest) = beneath.manifest()
-    {
+    if let Some((beneath, manifest)) = beneath {
         share.written.push((crate::store::manifest::NAME.into(), Arc::new(manifest)));
         share.linked = beneath.files();
     }
