@@ -19,7 +19,7 @@ use std::cmp::Ordering;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::codec::{Codec, Packer, unpack};
+use super::codec::{Codec, Packer, unpack, unpack_into};
 use super::disk::PAGE;
 use super::entry::{Entry, Kind, NEVER};
 use crate::ground::limits::{STORE_BLOCK_BYTES_MAX, STORE_KEY_BYTES_MAX};
@@ -99,6 +99,41 @@ pub fn sealed_len(head: &[u8]) -> Option<usize> {
 /// # Errors
 /// What is wrong with it (invariant 1).
 pub fn unseal(kind: BlockKind, sealed: &[u8], place: Place) -> Result<Vec<u8>, &'static str> {
+    let (codec, packed, raw_len) = open(kind, sealed, place)?;
+    unpack(codec, packed, raw_len).ok_or(UNPACKABLE)
+}
+
+/// As [`unseal`], but what is packed is unpacked into `room`, which grows as needed and is never
+/// cleared: for blocks of which little is wanted.
+///
+/// # Errors
+/// As [`unseal`].
+pub fn unseal_in<'a>(
+    kind: BlockKind,
+    sealed: &'a [u8],
+    place: Place,
+    room: &'a mut Vec<u8>,
+) -> Result<&'a [u8], &'static str> {
+    let (codec, packed, raw_len) = open(kind, sealed, place)?;
+    if codec == Codec::None {
+        return if packed.len() == raw_len { Ok(packed) } else { Err(UNPACKABLE) };
+    }
+    if room.len() < raw_len {
+        room.resize(raw_len, 0);
+    }
+    let raw = &mut room[..raw_len];
+    unpack_into(codec, packed, raw).ok_or(UNPACKABLE)?;
+    Ok(raw)
+}
+
+const UNPACKABLE: &str = "a block cannot be decompressed";
+
+/// The packed bytes of a block, which is whole, and how many they were.
+fn open(
+    kind: BlockKind,
+    sealed: &[u8],
+    place: Place,
+) -> Result<(Codec, &[u8], usize), &'static str> {
     if sealed_len(sealed) != Some(sealed.len()) {
         return Err("no block of this length starts here");
     }
@@ -116,8 +151,7 @@ pub fn unseal(kind: BlockKind, sealed: &[u8], place: Place) -> Result<Vec<u8>, &
         return Err("a block is longer than blocks can be");
     }
     let codec = Codec::from_number(sealed[17]).ok_or("a block's compression is not known")?;
-    let packed = &sealed[HEAD..HEAD + packed_len as usize];
-    unpack(codec, packed, raw_len as usize).ok_or("a block cannot be decompressed")
+    Ok((codec, &sealed[HEAD..HEAD + packed_len as usize], raw_len as usize))
 }
 
 /// Reads a u32; `None` beyond the end.
@@ -230,19 +264,8 @@ impl Block {
     #[inline]
     pub fn entry(&self, i: usize) -> Entry<'_> {
         assert!(i < self.count, "entry {i} of {}", self.count);
-        let head = &self.raw[self.start(i)..self.starts];
-        let key_at = if head[0] & EXPIRES == 0 { ENTRY_HEAD } else { ENTRY_HEAD + 8 };
-        let key_len = u16::from_le_bytes([head[1], head[2]]) as usize;
-        let value_len = u32::from_le_bytes([head[3], head[4], head[5], head[6]]) as usize;
-        let word = |at| word(head, at).expect("block invariant 2: a head lies in its block");
-        let value_at = key_at + key_len;
-        Entry {
-            key: &head[key_at..value_at],
-            value: &head[value_at..value_at + value_len],
-            seq: word(7),
-            kind: if head[0] & TOMBSTONE == 0 { Kind::Value } else { Kind::Tombstone },
-            expiry_ms: if key_at == ENTRY_HEAD { NEVER } else { word(ENTRY_HEAD) },
-        }
+        let raw = &self.raw[..self.starts];
+        entry_at(raw, self.start(i)).expect("block invariant 2: an entry lies in its block")
     }
 
     /// Number of the first entry whose key is not below `key`. O(log entries).
@@ -278,6 +301,50 @@ impl Block {
         let len = ENTRY_HEAD + expiry + key_len + half(entry, 3)? as usize;
         (len <= entry.len() && entry[0] & !(TOMBSTONE | EXPIRES) == 0).then_some(start + len)
     }
+}
+
+/// The entry of a key in a block's raw form, of which only what is looked at is checked.
+/// O(log entries).
+///
+/// # Errors
+/// What is wrong with it.
+pub fn search<'a>(raw: &'a [u8], key: &[u8]) -> Result<Option<Entry<'a>>, &'static str> {
+    const WRONG: &str = "an entry lies outside its block";
+    let count = raw.len().checked_sub(4).and_then(|at| half(raw, at)).ok_or(WRONG)? as usize;
+    let starts = count.checked_mul(4).and_then(|bytes| (raw.len() - 4).checked_sub(bytes));
+    let starts = starts.ok_or(WRONG)?;
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = (low + high) / 2;
+        let start = half(raw, starts + middle * 4).ok_or(WRONG)?;
+        let entry = entry_at(&raw[..starts], start as usize).ok_or(WRONG)?;
+        match entry.key.cmp(key) {
+            Ordering::Less => low = middle + 1,
+            Ordering::Equal => return Ok(Some(entry)),
+            Ordering::Greater => high = middle,
+        }
+    }
+    Ok(None)
+}
+
+/// The entry that starts at a byte of a block's entries; `None` if none can.
+#[inline(always)]
+fn entry_at(raw: &[u8], start: usize) -> Option<Entry<'_>> {
+    let head = raw.get(start..)?;
+    let fixed: &[u8; ENTRY_HEAD] = head.first_chunk()?;
+    let key_at = if fixed[0] & EXPIRES == 0 { ENTRY_HEAD } else { ENTRY_HEAD + 8 };
+    let value_at = key_at + u16::from_le_bytes([fixed[1], fixed[2]]) as usize;
+    let end = value_at + u32::from_le_bytes([fixed[3], fixed[4], fixed[5], fixed[6]]) as usize;
+    let expiry_ms = if key_at == ENTRY_HEAD { NEVER } else { word(head, ENTRY_HEAD)? };
+    let kind = if fixed[0] & TOMBSTONE == 0 { Kind::Value } else { Kind::Tombstone };
+    let seq = word(fixed, 7)?;
+    Some(Entry {
+        key: head.get(key_at..value_at)?,
+        value: head.get(value_at..end)?,
+        seq,
+        kind,
+        expiry_ms,
+    })
 }
 
 #[cfg(test)]
@@ -319,12 +386,20 @@ mod tests {
                 }
                 let expected = entries.iter().filter(|made| made.0 < wanted).count();
                 prop_assert_eq!(block.lower_bound(&wanted), expected);
+                let mut room = vec![9; entries.len() * 20];
+                let raw = unseal_in(BlockKind::Data, &out, PLACE, &mut room).unwrap();
+                for made in &entries {
+                    prop_assert_eq!(search(raw, &made.0), Ok(Some(entry(made))));
+                }
+                let is_here = entries.get(expected).is_some_and(|made| made.0 == wanted);
+                prop_assert_eq!(search(raw, &wanted).unwrap().is_some(), is_here);
             }
         }
 
         #[test]
         fn no_bytes_make_a_block_that_panics(raw: Vec<u8>, count in 0..4u32) {
             let raw = [raw, count.to_le_bytes().to_vec()].concat();
+            let _ = search(&raw, b"key");
             if let Ok(block) = Block::new(raw) {
                 let bytes: usize = (0..block.len()).map(|i| block.entry(i).value.len()).sum();
                 prop_assert!(bytes <= block.memory_bytes());

@@ -1,7 +1,9 @@
 //! Blocks that were read lately, within a bound of bytes.
 //!
 //! CLOCK with a small count per block (Corbato 1968; counts as in GCLOCK, Smith 1978): a hit is a
-//! store of one byte. Scans and compactions read past the cache, so they cannot sweep it.
+//! store of one byte. Scans and compactions read past the cache, so they cannot sweep it. Nor can
+//! keys that come once: a full cache takes in only what was asked for twice within about as many
+//! misses as it has room for (a ghost list as in 2Q, Johnson and Shasha 1994).
 //!
 //! 1. `bytes` is the sum over the blocks held, and at most `bytes_max` after every call.
 
@@ -10,6 +12,7 @@ use std::rc::Rc;
 use hashbrown::HashTable;
 
 use super::block::Block;
+use super::disk::PAGE;
 
 /// Turns of the hand that a block survives without a hit, after many hits.
 const COUNT_MAX: u8 = 3;
@@ -29,6 +32,8 @@ struct Slot {
 pub struct Cache {
     slots: Vec<Slot>,
     by_key: HashTable<u32>,
+    /// What was missed lately: the upper half of a hash at a place that the lower half says.
+    ghosts: Vec<u32>,
     free: Vec<u32>,
     hand: usize,
     bytes: usize,
@@ -43,6 +48,7 @@ impl Cache {
         Cache {
             slots: Vec::new(),
             by_key: HashTable::new(),
+            ghosts: vec![0; ghosts(bytes_max)],
             free: Vec::new(),
             hand: 0,
             bytes: 0,
@@ -64,6 +70,18 @@ impl Cache {
         let slot = &mut slots[slot as usize];
         slot.count = (slot.count + 1).min(COUNT_MAX);
         slot.block.clone()
+    }
+
+    /// Whether a block of so many bytes that was just read should be taken in: there is room, or it
+    /// was missed lately, too. O(1).
+    pub fn wants(&mut self, key: CacheKey, bytes: usize) -> bool {
+        if self.bytes + bytes + size_of::<Block>() + OVERHEAD <= self.bytes_max {
+            return true;
+        }
+        let hash = hash(key);
+        let at = hash as usize & (self.ghosts.len() - 1);
+        let tag = (hash >> 32) as u32;
+        std::mem::replace(&mut self.ghosts[at], tag) == tag
     }
 
     /// Takes a block in, at the cost of others. One that would take more than an eighth of the
@@ -100,12 +118,17 @@ impl Cache {
     /// Sets the bound.
     pub fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
+        let ghosts = ghosts(bytes_max);
+        if ghosts != self.ghosts.len() {
+            self.ghosts.clear();
+            self.ghosts.resize(ghosts, 0);
+        }
         self.shrink(bytes_max);
     }
 
     /// Bytes of memory held.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.ghosts.len() * size_of::<u32>()
     }
 
     /// Lookups that found a block, and those that did not.
@@ -139,6 +162,11 @@ impl Cache {
             self.free.push(slot as u32);
         }
     }
+}
+
+/// How many misses are remembered: as many as there is room for blocks.
+fn ghosts(bytes_max: usize) -> usize {
+    (bytes_max / PAGE).next_power_of_two()
 }
 
 fn cost(block: &Block) -> usize {
@@ -184,13 +212,13 @@ mod tests {
             }
             let held: usize =
                 cache.slots.iter().flat_map(|slot| &slot.block).map(|b| cost(b)).sum();
-            assert_eq!(cache.memory_bytes(), held);
+            assert_eq!(cache.bytes, held);
             assert!(held <= cache.bytes_max);
         }
         let (hits, misses) = cache.hits_and_misses();
         assert!(hits > 1000 && misses > 1000, "{hits} {misses}");
         cache.set_bytes_max(0);
-        assert_eq!(cache.memory_bytes(), 0);
+        assert_eq!(cache.bytes, 0);
         cache.insert((1, 1), block((1, 1), 1));
         assert!(cache.get((1, 1)).is_none(), "there is no room");
     }
@@ -203,5 +231,24 @@ mod tests {
             assert!(cache.get((0, 0)).is_some());
             cache.insert((1, at), block((1, at), 1000));
         }
+    }
+    #[test]
+    fn a_full_cache_wants_what_is_missed_twice() {
+        let mut cache = Cache::new(20 * PAGE);
+        let mut at = 0;
+        while cache.wants((0, at), 4000) {
+            cache.insert((0, at), block((0, at), 4000));
+            at += 1;
+        }
+        assert!((15..20).contains(&at), "room for {at} blocks");
+        // What was refused just now is wanted when it comes again, and what came once is not.
+        assert!(cache.wants((0, at), 4000));
+        let once = (1000..11_000).filter(|&at| cache.wants((1, at), 4000)).count();
+        assert!(once < 10, "{once} of 10,000 wanted at their first miss");
+        let twice = (0..1000).filter(|&at| {
+            cache.wants((2, at), 4000);
+            cache.wants((2, at), 4000)
+        });
+        assert_eq!(twice.count(), 1000);
     }
 }

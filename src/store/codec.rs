@@ -66,16 +66,27 @@ pub fn unpack(codec: Codec, packed: &[u8], raw_len: usize) -> Option<Vec<u8>> {
         return (packed.len() == raw_len).then(|| packed.to_vec());
     }
     let mut raw = vec![0; raw_len];
+    unpack_into(codec, packed, &mut raw)?;
+    Some(raw)
+}
+
+/// As [`unpack`], into memory of just the raw form's length. What is there on failure means nothing.
+pub fn unpack_into(codec: Codec, packed: &[u8], raw: &mut [u8]) -> Option<()> {
     let len = match codec {
-        Codec::Lz4 => lz4_flex::block::decompress_into(packed, &mut raw).ok(),
-        _ => ZSTD.with_borrow_mut(|zstd| {
+        Codec::None if packed.len() != raw.len() => None,
+        Codec::None => {
+            raw.copy_from_slice(packed);
+            Some(raw.len())
+        }
+        Codec::Lz4 => lz4_flex::block::decompress_into(packed, raw).ok(),
+        Codec::Zstd => ZSTD.with_borrow_mut(|zstd| {
             if zstd.is_none() {
                 *zstd = Decompressor::new().ok();
             }
-            zstd.as_mut()?.decompress_to_buffer(packed, &mut raw).ok()
+            zstd.as_mut()?.decompress_to_buffer(packed, raw).ok()
         }),
     };
-    (len == Some(raw_len)).then_some(raw)
+    (len == Some(raw.len())).then_some(())
 }
 
 #[cfg(test)]

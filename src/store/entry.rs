@@ -33,3 +33,15 @@ impl<'a> Entry<'a> {
         (self.kind == Kind::Value && self.expiry_ms > now_ms).then_some(self.value)
     }
 }
+
+/// The first eight bytes of a key, or fewer and zeros: a word that is not above another key's if
+/// the key is below it.
+#[inline]
+pub fn head_of(key: &[u8]) -> u64 {
+    if let Some(head) = key.first_chunk::<8>() {
+        return u64::from_be_bytes(*head);
+    }
+    let mut head = [0; 8];
+    head[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(head)
+}

@@ -3,6 +3,7 @@
 //! 1. A key that was added may be there; of the others about one in a hundred may.
 //! 2. A probe touches one line of 64 bytes.
 
+use crate::ground::prefetch;
 use crate::ground::words::Words;
 
 /// Bits per key: with seven probes about 1.2 % of absent keys pass.
@@ -43,6 +44,12 @@ impl Filter {
     /// The lines, little-endian.
     pub fn bytes(&self) -> Vec<u8> {
         self.words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// Asks the processor for the line of a hash.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        prefetch::read(&self.words, line_of(hash, self.words.len() / LINE));
     }
 
     /// Whether a key of this hash may be there.

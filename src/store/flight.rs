@@ -41,10 +41,22 @@ impl Wake for Call {
     }
 }
 
-/// A place for a future.
+/// A place for futures, one after the other in the same memory.
 struct Seat<F> {
-    future: Option<Pin<Box<F>>>,
+    future: Pin<Box<Option<F>>>,
     waker: Waker,
+}
+
+impl<F: Future> Seat<F> {
+    /// Polls the future that sits here; an empty seat waits for ever.
+    fn poll(&mut self) -> Poll<F::Output> {
+        let Some(future) = self.future.as_mut().as_pin_mut() else { return Poll::Pending };
+        let done = future.poll(&mut Context::from_waker(&self.waker));
+        if done.is_ready() {
+            self.future.set(None);
+        }
+        done
+    }
 }
 
 /// Runs all futures and hands each result to `each`, in the order in which they end.
@@ -60,20 +72,19 @@ pub async fn fly<F: Future>(
     let mut aloft = 0;
     // Takes futures until one has to wait; false if there is none left.
     let mut board = |seat: &mut Seat<F>, each: &mut dyn FnMut(F::Output)| -> bool {
-        for mut future in futures.by_ref().map(Box::pin) {
-            match future.as_mut().poll(&mut Context::from_waker(&seat.waker)) {
+        for future in futures.by_ref() {
+            seat.future.set(Some(future));
+            match seat.poll() {
                 Poll::Ready(value) => each(value),
-                Poll::Pending => {
-                    seat.future = Some(future);
-                    return true;
-                }
+                Poll::Pending => return true,
             }
         }
+        seat.future.set(None);
         false
     };
     while seats.len() < most {
         let waker = Waker::from(Arc::new(Call { place: seats.len(), tower: tower.clone() }));
-        let mut seat = Seat { future: None, waker };
+        let mut seat = Seat { future: Box::pin(None), waker };
         if !board(&mut seat, &mut each) {
             break;
         }
@@ -88,10 +99,7 @@ pub async fn fly<F: Future>(
                 let place = i * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
                 let Some(seat) = seats.get_mut(place) else { continue };
-                let Some(future) = &mut seat.future else { continue };
-                let mut inner = Context::from_waker(&seat.waker);
-                if let Poll::Ready(value) = future.as_mut().poll(&mut inner) {
-                    seat.future = None;
+                if let Poll::Ready(value) = seat.poll() {
                     each(value);
                     aloft -= usize::from(!board(seat, &mut each));
                 }

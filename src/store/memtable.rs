@@ -16,7 +16,7 @@ mod index;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::entry::{Entry, Kind};
+use super::entry::{Entry, Kind, head_of};
 use crate::ground::limits::STORE_ARENA_CHUNK_BYTES;
 use arena::{Arena, Spot};
 use index::Index;
@@ -150,8 +150,10 @@ impl Memtable {
             let start = run.partition_point(|&spot| inner.arena.key(spot) < from);
             spots.extend_from_slice(&run[start..]);
         }
-        // The sort finds the runs and merges them.
-        spots.sort_by(|&a, &b| inner.arena.key(a).cmp(inner.arena.key(b)));
+        if inner.runs.len() > 1 {
+            // The sort finds the runs and merges them.
+            spots.sort_by(|&a, &b| inner.arena.key(a).cmp(inner.arena.key(b)));
+        }
         let mut cursor = MemtableCursor {
             memtable: self.clone(),
             spots,
@@ -190,9 +192,12 @@ impl Inner {
         let arena = &self.arena;
         let by_key = |a: &Spot, b: &Spot| arena.key(*a).cmp(arena.key(*b));
         if !self.fresh.is_empty() {
-            let mut run = std::mem::take(&mut self.fresh);
-            run.sort_unstable_by(by_key);
-            self.runs.push(run);
+            // Most keys differ in their first bytes, and these lie where they are sorted.
+            let headed = |&spot: &Spot| (head_of(arena.key(spot)), spot);
+            let mut run: Vec<(u64, Spot)> = self.fresh.iter().map(headed).collect();
+            run.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| by_key(&a.1, &b.1)));
+            self.fresh = Vec::new();
+            self.runs.push(run.into_iter().map(|(_, spot)| spot).collect());
         }
         while let [.., before, last] = self.runs.as_mut_slice() {
             if last.len() * 2 < before.len() {

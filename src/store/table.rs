@@ -19,6 +19,7 @@
 
 mod audit;
 mod cursor;
+mod fences;
 mod read;
 #[cfg(test)]
 pub mod tests;
@@ -32,7 +33,7 @@ use super::error::StoreError;
 
 pub use audit::{Flaw, audit};
 pub use cursor::TableCursor;
-pub use read::{Found, Table};
+pub use read::{Look, Table, Unread};
 pub use write::TableWriter;
 
 const MAGIC: &[u8; 8] = b"CWTTABLE";

@@ -73,6 +73,8 @@ pub struct Tree<D: Disk> {
     options: Options,
     writing: Writing<D>,
     cache: RefCell<Cache>,
+    /// Where blocks are unpacked of which one entry is wanted.
+    unpacked: RefCell<Vec<u8>>,
     memory: RefCell<Memory>,
     version: RefCell<Rc<Version<D::File>>>,
     flushing: RefCell<Option<Flushing<D>>>,

@@ -1,32 +1,36 @@
 //! Reading a table: one key through filter, index and one block.
 //!
-//! 1. What is held of a table is its top index and, where there is room, its filter.
+//! 1. What is held of a table is its top index and, where there is room, its filter and its fences.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::fences::{FENCE_BYTES, Fenced, Fences};
 use super::{Footer, TableCursor, TableMeta};
 use crate::ground::limits::{STORE_BLOCK_BYTES_MAX, STORE_REQUEST_BYTES};
-use crate::store::block::{Block, BlockKind, Place, unseal, word};
+use crate::store::block::{Block, BlockKind, Place, sealed_len, search, unseal, unseal_in, word};
 use crate::store::cache::Cache;
 use crate::store::disk::{File, PAGE};
 use crate::store::entry::Entry;
 use crate::store::error::StoreError;
 use crate::store::filter::Filter;
 
-/// An entry that was found, in its block.
-pub struct Found {
-    block: Rc<Block>,
-    i: usize,
+/// What memory knows of where a key is in a table.
+pub enum Look<T> {
+    /// Its entry, as it was read.
+    Found(T),
+    Absent,
+    /// A block must be read: [`Table::read`].
+    Unread(Unread),
 }
 
-impl Found {
-    /// The entry.
-    pub fn entry(&self) -> Entry<'_> {
-        self.block.entry(self.i)
-    }
+/// A block that a look for a key came to, and that is not in memory.
+pub struct Unread {
+    kind: BlockKind,
+    at: u64,
+    len: u64,
 }
 
 /// An open table.
@@ -36,14 +40,15 @@ pub struct Table<F> {
     meta: TableMeta,
     top: Block,
     filter: Option<Filter>,
+    fences: Option<Fences>,
 }
 
 impl<F: File> Table<F> {
-    /// Reads what is held of a table (invariant 1). O(its filter).
+    /// Reads what is held of a table (invariant 1). O(its filter and index).
     ///
     /// # Errors
     /// [`StoreError`]; among them that the file is not the table of this number.
-    pub async fn open(file: F, file_id: u64, is_filtered: bool) -> Result<Table<F>, StoreError> {
+    pub async fn open(file: F, file_id: u64, is_held: bool) -> Result<Table<F>, StoreError> {
         let bytes = file.length().await?;
         let corrupt = |at, what| Err(StoreError::Corrupt { file: file.name().into(), at, what });
         if bytes < 6 * PAGE as u64 || !bytes.is_multiple_of(PAGE as u64) {
@@ -73,9 +78,10 @@ impl<F: File> Table<F> {
             first: bounds.entry(0).key.to_vec(),
             last: bounds.entry(1).key.to_vec(),
         };
-        let mut table = Table { file, footer, meta, top, filter: None };
-        if is_filtered {
+        let mut table = Table { file, footer, meta, top, filter: None, fences: None };
+        if is_held {
             table.filter = Some(table.read_filter().await?);
+            table.fences = Some(table.read_fences().await?);
         }
         Ok(table)
     }
@@ -89,7 +95,13 @@ impl<F: File> Table<F> {
     pub fn memory_bytes(&self) -> usize {
         let filter = self.filter.as_ref().map_or(0, Filter::memory_bytes);
         let keys = self.meta.first.len() + self.meta.last.len();
-        self.top.memory_bytes() + filter + keys + size_of::<Table<F>>()
+        let fences = self.fences.as_ref().map_or(0, Fences::memory_bytes);
+        self.top.memory_bytes() + filter + fences + keys + size_of::<Table<F>>()
+    }
+
+    /// Bytes of memory that the filter and the fences of such a table take, roughly.
+    pub fn held_bytes(meta: &TableMeta) -> usize {
+        meta.entries as usize * 5 / 4 + meta.bytes as usize / PAGE * FENCE_BYTES
     }
 
     /// Whether the key of this hash may be here, as far as memory knows.
@@ -98,20 +110,94 @@ impl<F: File> Table<F> {
         self.filter.as_ref().is_none_or(|filter| filter.may_hold(hash))
     }
 
-    /// The entry of a key. At most two blocks are read, both through the cache.
+    /// Asks the processor for what [`Table::may_hold`] will touch.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.filter.iter().for_each(|filter| filter.prefetch(hash));
+    }
+
+    /// Looks for the entry of a key where memory has the blocks for it.
     ///
     /// # Errors
-    /// [`StoreError::Disk`] or [`StoreError::Corrupt`].
-    pub async fn find(
+    /// [`StoreError::Corrupt`].
+    pub fn look<T>(
         &self,
         key: &[u8],
         cache: &RefCell<Cache>,
-    ) -> Result<Option<Found>, StoreError> {
-        let Some((at, len)) = self.data_of(key, cache).await? else { return Ok(None) };
-        let block = self.block(BlockKind::Data, at, len, cache).await?;
+        read: impl FnOnce(Entry<'_>) -> T,
+    ) -> Result<Look<T>, StoreError> {
+        let mut cache = cache.borrow_mut();
+        let fenced = self.fences.as_ref().map_or(Fenced::Unsure, |fences| fences.find(key));
+        let (at, len) = match fenced {
+            Fenced::At(at, len) => (at, len),
+            Fenced::Nowhere => return Ok(Look::Absent),
+            Fenced::Unsure => {
+                let limits = (self.footer.index_at, self.footer.top_at);
+                let pointer = self.pointer(&self.top, key, limits, self.footer.top_at)?;
+                let Some((at, len)) = pointer else { return Ok(Look::Absent) };
+                let Some(index) = cache.get((self.meta.id, at)) else {
+                    return Ok(Look::Unread(Unread { kind: BlockKind::Index, at, len }));
+                };
+                let pointer = self.pointer(&index, key, (0, self.footer.index_at), at)?;
+                let Some(place) = pointer else { return Ok(Look::Absent) };
+                place
+            }
+        };
+        let Some(block) = cache.get((self.meta.id, at)) else {
+            return Ok(Look::Unread(Unread { kind: BlockKind::Data, at, len }));
+        };
         let i = block.lower_bound(key);
         let is_here = i < block.len() && block.entry(i).key == key;
-        Ok(is_here.then_some(Found { block, i }))
+        Ok(if is_here { Look::Found(read(block.entry(i))) } else { Look::Absent })
+    }
+
+    /// Reads the block that a look came to, and goes on from there: at most two requests. Data
+    /// blocks are unpacked into `room`; those that are worth it stay in the cache.
+    ///
+    /// # Errors
+    /// [`StoreError::Disk`] or [`StoreError::Corrupt`].
+    pub async fn read<T>(
+        &self,
+        unread: Unread,
+        key: &[u8],
+        (cache, room): (&RefCell<Cache>, &RefCell<Vec<u8>>),
+        read: impl FnOnce(Entry<'_>) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let Unread { kind, mut at, mut len } = unread;
+        if kind == BlockKind::Index {
+            let index = self.block(kind, at, len, cache).await?;
+            let Some(found) = self.pointer(&index, key, (0, self.footer.index_at), at)? else {
+                return Ok(None);
+            };
+            (at, len) = found;
+        }
+        if len > STORE_REQUEST_BYTES as u64 {
+            let raw = read_raw(&self.file, self.meta.id, BlockKind::Data, at, len).await?;
+            return self.search(at, &raw, key, read);
+        }
+        let sealed = self.file.read_at(at, len as usize).await?;
+        let room = &mut room.borrow_mut();
+        let place = Place { file_id: self.meta.id, at };
+        let raw = unseal_in(BlockKind::Data, &sealed, place, room);
+        let raw = raw.map_err(|what| self.corrupt(at, what))?;
+        let mut cache = cache.borrow_mut();
+        if cache.wants((self.meta.id, at), raw.len()) {
+            let block = Block::new(raw.to_vec()).map_err(|what| self.corrupt(at, what))?;
+            cache.insert((self.meta.id, at), Rc::new(block));
+        }
+        self.search(at, raw, key, read)
+    }
+
+    /// Hands the entry of a key in a data block's raw form to `read`.
+    fn search<T>(
+        &self,
+        at: u64,
+        raw: &[u8],
+        key: &[u8],
+        read: impl FnOnce(Entry<'_>) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let entry = search(raw, key).map_err(|what| self.corrupt(at, what))?;
+        Ok(entry.map(read))
     }
 
     /// Position of the first data block that may hold `key` or one behind it; the end of the data
@@ -219,6 +305,50 @@ impl<F: File> Table<F> {
         let block = Rc::new(read_block(&self.file, self.meta.id, kind, at, len).await?);
         cache.borrow_mut().insert(key, block.clone());
         Ok(block)
+    }
+
+    /// Reads the index, in few requests.
+    async fn read_fences(&self) -> Result<Fences, StoreError> {
+        let mut fences = Fences::new(&self.meta.first, &self.meta.last);
+        let (mut at, end) = (self.footer.index_at, self.footer.top_at);
+        let mut sealed = Vec::new();
+        while at < end {
+            let read = at + sealed.len() as u64;
+            let wanted = (end - read).min(STORE_REQUEST_BYTES as u64) as usize;
+            if wanted > 0 {
+                sealed.extend_from_slice(&self.file.read_at(read, wanted).await?);
+            }
+            let mut used = 0;
+            while let Some(len) = sealed_len(&sealed[used..]) {
+                let Some(block) = sealed.get(used..used + len) else { break };
+                let place = Place { file_id: self.meta.id, at };
+                let index = unseal(BlockKind::Index, block, place).and_then(Block::new);
+                let index = index.map_err(|what| self.corrupt(at, what))?;
+                self.fence(&index, at, &mut fences)?;
+                used += len;
+                at += len as u64;
+            }
+            if used == 0 && wanted == 0 {
+                return Err(self.corrupt(at, "an index ends in a block"));
+            }
+            sealed.drain(..used);
+        }
+        fences.shrink();
+        Ok(fences)
+    }
+
+    /// Adds the blocks that an index block names.
+    fn fence(&self, index: &Block, at: u64, fences: &mut Fences) -> Result<(), StoreError> {
+        for entry in (0..index.len()).map(|i| index.entry(i)) {
+            let place = word(entry.value, 0).zip(word(entry.value, 8));
+            let is_next = place.is_some_and(|(data_at, len)| {
+                data_at + len <= self.footer.index_at && fences.add(entry.key, data_at, len)
+            });
+            if !is_next {
+                return Err(self.corrupt(at, "an index leads out of its table"));
+            }
+        }
+        Ok(())
     }
 
     async fn read_filter(&self) -> Result<Filter, StoreError> {

@@ -41,6 +41,7 @@ impl<D: Disk> Tree<D> {
         };
         let tree = Tree {
             cache: RefCell::new(Cache::new(0)),
+            unpacked: RefCell::default(),
             memory: RefCell::new(Memory::new(&options)),
             cache_leaves: Cell::new(0),
             disk,
@@ -102,9 +103,8 @@ impl<D: Disk> Tree<D> {
                     None => {
                         let name = table_name(&self.options.folder, meta.id);
                         let file = self.disk.open(&name).await?;
-                        // Ten bits a key, and something for the index.
-                        let is_filtered = meta.entries as usize * 2 <= left;
-                        Rc::new(Table::open(file, meta.id, is_filtered).await?)
+                        let is_held = Table::<D::File>::held_bytes(meta) <= left;
+                        Rc::new(Table::open(file, meta.id, is_held).await?)
                     }
                 };
                 if table.meta() != &**meta {
