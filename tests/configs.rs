@@ -36,6 +36,18 @@ fn fraud_finds_every_kind_and_the_ledger_balances() {
 }
 
 #[test]
+fn the_tests_in_the_configurations_pass() {
+    let case = Case::new("");
+    for (config, count) in [("fraud", 3)] {
+        let path = own(&format!("configs/{config}.toml"));
+        let output = case.run(&["test", &path.display().to_string()]);
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{config}: {shown}");
+        assert!(shown.contains(&format!("{count} passed, 0 failed")), "{config}: {shown}");
+    }
+}
+
+#[test]
 fn a_paced_run_tells_how_long_rows_took_and_one_at_full_speed_does_not() {
     let paced = ["--set", "sources.transactions.rows_per_second=40000"];
     for (cores, pace) in [("1", &paced[..]), ("2", &paced[..]), ("2", &[])] {

@@ -12,6 +12,7 @@ mod crash;
 mod csv_header;
 mod fraud;
 mod lookups;
+mod own_tests;
 mod partition_by;
 mod remote;
 mod s3;

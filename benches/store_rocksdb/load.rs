@@ -41,7 +41,7 @@ impl Keys {
         let all = if law == Law::Zipf { zeta(keys) } else { 1.0 };
         let eta = (1.0 - (2.0 / keys as f64).powf(1.0 - Keys::THETA)) / (1.0 - zeta(2) / all);
         let alpha = 1.0 / (1.0 - Keys::THETA);
-        Keys { keys, law, chance: Chance::new(1), zeta: all, alpha, eta }
+        Keys { keys, law, chance: Chance::new(setting("SEED", 1) as u64), zeta: all, alpha, eta }
     }
 
     /// The next one; by Zipf's law ranks (Gray and others 1994) are scattered over the keys.

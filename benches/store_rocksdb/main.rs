@@ -16,6 +16,7 @@
 //! | `STORE` | in the target folder | a folder on a disk that takes direct I/O |
 //! | `CASES` | all | words; a case is run if its name contains one of them |
 //! | `KEEP` | | the filled stores stay there, and are used if they are there |
+//! | `SEED` | 1 | of the keys: another one for each round on stores that stay |
 
 mod load;
 mod ours;

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
         A pipeline is one TOML file that wires sources, transforms and sinks. `cutwater \
         run` runs it, \
         `cutwater validate` says what is wrong with it, `cutwater graph` draws it, `cutwater \
+        test` runs its tests, `cutwater \
         checkpoint` looks after what a run keeps.",
     after_help = EXAMPLES,
     disable_help_subcommand = true
@@ -30,6 +31,8 @@ Examples:
   cutwater run configs/fraud.toml --set sources.transactions.path='data/*.jsonl'
   cutwater validate configs/fraud.toml --format json
   cutwater graph configs/fraud.toml --format dot | dot -Tsvg > fraud.svg
+  cutwater explain configs/fraud.toml
+  cutwater test configs/fraud.toml
   cutwater checkpoint list configs/fraud.toml
 
 Exit codes: 0 all went well, 1 a failure while running, 2 a wrong file or wrong arguments.";
@@ -43,6 +46,10 @@ pub enum Command {
     Validate(Validate),
     /// Draw a pipeline
     Graph(Graph),
+    /// Draw the automata of a pipeline's patterns
+    Explain(Explain),
+    /// Run the tests that a pipeline file has
+    Test(Test),
     /// Look at the checkpoints of a pipeline, check them, keep one
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
@@ -178,6 +185,51 @@ pub struct Graph {
     /// The language to draw in
     #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
     pub format: GraphFormat,
+}
+
+/// `cutwater explain`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Draw the automaton of each pattern of a pipeline, as Mermaid.\n\n\
+        A state says for which step it takes a row. A row can be taken (a solid arrow), passed \
+        over (a dotted one), or be tried at another state as if it stood there (a thick one: \
+        what may be left out, or is done). Comments say how the pattern is run.",
+    after_help = "\
+Examples:
+  cutwater explain configs/fraud.toml
+  cutwater explain configs/fraud.toml --pattern small_then_large"
+)]
+pub struct Explain {
+    #[command(flatten)]
+    pub pipeline: PipelineArguments,
+
+    /// Only the pattern of this name
+    #[arg(long, value_name = "NAME")]
+    pub pattern: Option<String>,
+}
+
+/// `cutwater test`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Run the [[tests]] of a pipeline file: rows in, rows expected out.\n\n\
+        Each test is a run of the whole pipeline on one shard, with its rows instead of what the \
+        sources read. No connector of the file is opened. Rows are compared without regard to \
+        their order; columns that an expected row does not name are NULL.",
+    after_help = "\
+Examples:
+  cutwater test configs/fraud.toml
+  cutwater test configs/fraud.toml --filter alert
+  cutwater test configs/fraud.toml --set engine.batch_rows=1
+
+Exit codes: 0 all passed, 1 one failed, 2 a wrong file or wrong arguments."
+)]
+pub struct Test {
+    #[command(flatten)]
+    pub pipeline: PipelineArguments,
+
+    /// Only tests with this text in their names
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
 }
 
 /// How a pipeline is drawn.

@@ -7,14 +7,17 @@ pub mod catalogue;
 pub mod checkpoints;
 pub mod connect;
 pub mod engine;
+pub mod explain;
 pub mod load;
 pub mod progress;
 pub mod report;
 pub mod run;
+mod scratch;
 pub mod signals;
 pub mod state;
 mod state_folder;
 pub mod summary;
+pub mod test;
 pub mod usage;
 
 use std::io::{IsTerminal, Write};
@@ -67,6 +70,8 @@ pub fn main() -> ExitCode {
                 }
             }
         }
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
         Command::Checkpoint(command) => checkpoints::command::checkpoint(&command),
         Command::State(command) => state::state(&command),
         Command::Completions { shell } => {

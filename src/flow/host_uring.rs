@@ -20,8 +20,9 @@ use crate::store::disk_uring::UringDisk;
 const LOCKED_BYTES: u64 = 512 << 10;
 /// Shares of a shard's time for work at its store, beside the 1000 of what reads and processes.
 const LOW_SHARES: usize = 200;
-/// Memory that an executor sets aside for direct I/O, bytes.
-const IO_MEMORY: usize = 1 << 20;
+/// Memory that an executor sets aside for direct I/O, bytes: what reads need beyond it comes from
+/// the allocator, which cost reads of cold keys a sixth of their time.
+const IO_MEMORY: usize = 4 << 20;
 
 /// Which processor each shard is pinned to.
 #[derive(Clone, Debug)]

@@ -403,6 +403,8 @@ pub struct PatternPlan {
     pub ast: Ast,
     /// Each `where` and `until`, equal texts once; the steps name their places.
     pub conditions: Vec<Condition>,
+    /// What they are in the file.
+    pub texts: Vec<String>,
     pub select: MatchSelect,
     pub emit: PatternEmit,
 }
@@ -533,6 +535,17 @@ impl Pipeline {
         match node {
             Node::Source(at) => &self.sources[at].outputs,
             Node::Transform(at) => &self.transforms[at].outputs,
+        }
+    }
+
+    /// One output, to be changed.
+    ///
+    /// # Panics
+    /// As [`Pipeline::output`].
+    pub fn output_mut(&mut self, port: PortRef) -> &mut OutputPlan {
+        match port.node {
+            Node::Source(at) => &mut self.sources[at].outputs[port.port],
+            Node::Transform(at) => &mut self.transforms[at].outputs[port.port],
         }
     }
 

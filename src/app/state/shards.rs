@@ -1,14 +1,14 @@
 //! A shard of a checkpoint, restored on an executor of its own.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use super::Ended;
 use super::find::Checkpoint;
+use crate::app::scratch::Scratch;
 use crate::app::state_folder::settings;
 use crate::flow::RunError;
 use crate::flow::host_uring::{self, Cores, Placement, UringHost};
@@ -31,15 +31,15 @@ fn try_on_shard<T: Send>(
     shard: usize,
     work: impl AsyncFnOnce(&mut Look<UringHost>) -> Result<T, RunError> + Send,
 ) -> Result<T, RunError> {
-    let scratch = Scratch::new().map_err(|error| {
+    let scratch = Scratch::new("state").map_err(|error| {
         let place = std::env::temp_dir();
         RunError::of("state", format!("cannot use `{}`: {error}", place.display()))
     })?;
-    let restored = scratch.link(&checkpoint.restored).map_err(|error| {
-        RunError::of("state", format!("cannot link into `{}`: {error}", scratch.0.display()))
+    let restored = link(&scratch, &checkpoint.restored).map_err(|error| {
+        RunError::of("state", format!("cannot link into `{}`: {error}", scratch.path().display()))
     })?;
     let mut settings = settings(&checkpoint.pipeline);
-    settings.data_dir = scratch.0.clone();
+    settings.data_dir = scratch.path().to_path_buf();
     settings.folder = "state".to_string();
     let (placement, _) = Placement::choose(&Cores::Count(1))?;
     host_uring::check(placement.shards())?;
@@ -67,45 +67,19 @@ fn try_on_shard<T: Send>(
     outcome.unwrap_or_else(|| Err(RunError::Host("the shard ended without a word".into())))
 }
 
-/// A folder for what has to be written; removed when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> io::Result<Scratch> {
-        let above = std::env::temp_dir();
-        let mut number = 0;
-        loop {
-            let path = above.join(format!("cutwater-state-{}-{number}", std::process::id()));
-            // What is in state is nobody else's business.
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Scratch(path.canonicalize()?)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-                Err(error) => return Err(error),
-            }
+/// What was restored, with its stores' files here: as links to where they lie, so that neither
+/// they nor their folder change, on whatever file system they are.
+fn link(scratch: &Scratch, restored: &Restored) -> io::Result<Restored> {
+    let mut shards = Vec::new();
+    for (number, shard) in restored.shards.iter().enumerate() {
+        let folder = scratch.path().join(format!("from-{number:03}"));
+        fs::create_dir(&folder)?;
+        let names = shard.read.iter().map(|(name, _)| name);
+        let names = names.chain(&shard.unread).chain(&shard.rows);
+        for name in names {
+            symlink(shard.folder.join(name), folder.join(name))?;
         }
+        shards.push(RestoredShard { folder, ..shard.clone() });
     }
-
-    /// What was restored, with its stores' files here: as links to where they lie, so that neither
-    /// they nor their folder change, on whatever file system they are.
-    fn link(&self, restored: &Restored) -> io::Result<Restored> {
-        let mut shards = Vec::new();
-        for (number, shard) in restored.shards.iter().enumerate() {
-            let folder = self.0.join(format!("from-{number:03}"));
-            fs::create_dir(&folder)?;
-            let names = shard.read.iter().map(|(name, _)| name);
-            let names = names.chain(&shard.unread).chain(&shard.rows);
-            for name in names {
-                symlink(shard.folder.join(name), folder.join(name))?;
-            }
-            shards.push(RestoredShard { folder, ..shard.clone() });
-        }
-        Ok(Restored { shards, epoch: restored.epoch })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed is the system's to remove.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    Ok(Restored { shards, epoch: restored.epoch })
 }

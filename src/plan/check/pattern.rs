@@ -68,7 +68,8 @@ pub fn pattern(input: &SchemaRef, pattern: &Pattern, out: &mut Diagnostics) -> O
             super::schema::extended(&matches, about.map(column), out)?
         }
     };
-    let plan = PatternPlan { ast, conditions, select, emit };
+    let texts = texts.iter().map(|text| text.value.clone()).collect();
+    let plan = PatternPlan { ast, conditions, texts, select, emit };
     made(TransformKind::Pattern(Box::new(plan)), [main, input.clone(), matches])
 }
 

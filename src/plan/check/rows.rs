@@ -53,6 +53,33 @@ fn json(node: &Node, out: &mut String) {
     };
 }
 
+/// A row as JSON. A text for a DECIMAL is the number that it says: TOML has none with all digits.
+fn json_row(row: &Table, schema: &Schema, out: &mut String) {
+    out.push('{');
+    for (at, (key, node)) in row.entries.iter().enumerate() {
+        out.push_str(if at == 0 { "" } else { "," });
+        out.push_str(&serde_json::to_string(&key.value).expect("a text is always JSON"));
+        out.push(':');
+        let column = schema.columns.iter().find(|column| column.name == key.value);
+        match (&node.value, column.map(|column| &column.data_type)) {
+            (Value::Text(text), Some(DataType::Decimal { .. })) if is_number(&text.value) => {
+                out.push_str(&text.value);
+            }
+            _ => json(node, out),
+        }
+    }
+    out.push('}');
+}
+
+/// Whether a text is a decimal number as JSON writes it.
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let (whole, part) = text.split_once('.').map_or((text, None), |(w, part)| (w, Some(part)));
+    let is_short = whole == "0" || !whole.starts_with('0');
+    digits(whole) && is_short && part.is_none_or(digits)
+}
+
 /// Rows as JSON objects, one text each; what does not fit the schema is reported with `severity`.
 pub fn rows(
     nodes: &[Node],
@@ -67,7 +94,10 @@ pub fn rows(
             _ => report(node, "a row is a table of columns".into(), None, severity, out),
         }
         let mut line = String::new();
-        json(node, &mut line);
+        match &node.value {
+            Value::Table(row) => json_row(row, schema, &mut line),
+            _ => json(node, &mut line),
+        }
         lines.push(line);
     }
     lines
@@ -143,9 +173,9 @@ fn fits(node: &Node, data_type: &DataType) -> bool {
         | (DataType::BigInt, Value::Integer(_))
         | (DataType::Double | DataType::Decimal { .. }, Value::Integer(_))
         | (DataType::String | DataType::Bytes, Value::Text(_))
-        | (DataType::Decimal { .. }, Value::Text(_))
         | (DataType::Timestamp, Value::Integer(_) | Value::Date(_) | Value::Text(_)) => true,
         (DataType::Double | DataType::Decimal { .. }, Value::Float(found)) => found.is_finite(),
+        (DataType::Decimal { .. }, Value::Text(text)) => is_number(&text.value),
         (DataType::Array(of), Value::List(list)) => list.iter().all(|node| fits(node, of)),
         _ => false,
     }

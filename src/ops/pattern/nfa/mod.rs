@@ -7,6 +7,7 @@
 
 pub mod compile;
 pub mod cond;
+pub mod draw;
 pub mod heap;
 pub mod run;
 pub mod save;
