@@ -222,6 +222,29 @@ fn so_does_one_whose_keys_leave_memory() {
     killed_again_and_again(SCANT);
 }
 
+#[test]
+fn so_do_runs_whose_barriers_overtake_rows() {
+    let expected = reference();
+    for cores in ["engine.cores=1", "engine.cores=2"] {
+        let case = Case::new(PIPELINE);
+        let args = ["--set", cores, "--set", "checkpoint.unaligned=\"always\""];
+        let paced = [&args[..], &["--set", PACE]].concat();
+        let mut kills = 0;
+        while kills < 4 && kill_behind(&case, &mut start(&case, &paced), 1 + kills % 3) {
+            kills += 1;
+        }
+        assert!(kills >= 3, "only {kills} kills: {}", log(&case));
+        // As many rows as the machine can take: more are in flight.
+        let mut run = start(&case, &args);
+        kill_behind(&case, &mut run, 1);
+        case.run_well(&args);
+        same_rows(&case, &expected);
+        // The checkpoint of the end has none in flight.
+        case.run_well(&["--set", "engine.cores=3"]);
+        same_rows(&case, &expected);
+    }
+}
+
 fn killed_again_and_again(memory: &str) {
     let expected = reference();
     let case = Case::new(PIPELINE);

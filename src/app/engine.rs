@@ -17,7 +17,7 @@ use super::report::{
 use super::{FAILED, WRONG, eprint};
 use crate::flow;
 use crate::flow::chain::RowBounds;
-use crate::flow::epochs::{Epochs, Rhythm};
+use crate::flow::epochs::{Epochs, Rhythm, Unaligned};
 use crate::flow::gauge::Gauges;
 use crate::flow::host_uring::{self, Cores, Placement};
 use crate::flow::run::Supervisor;
@@ -177,6 +177,11 @@ pub fn run(job: Job) -> Result<(), RunError> {
         timeout_ms: settings.timeout_ms.max(1) as u64,
         tolerable_failures: settings.tolerable_failures,
         rows: RowBounds::default(),
+        unaligned: match settings.unaligned {
+            graph::Unaligned::Never => Unaligned::Never,
+            graph::Unaligned::Always => Unaligned::Always,
+            graph::Unaligned::AfterMs(ms) => Unaligned::AfterMs(ms.max(0) as u64),
+        },
     };
     let names = pipeline.sources.iter().map(|plan| plan.name.clone()).collect();
     let epochs = Arc::new(Epochs::new(names, shards, durable.unwrap_or(0), rhythm, store));

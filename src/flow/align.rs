@@ -70,15 +70,22 @@ impl Alignment {
     /// A task is at the barrier that ends `epoch`: it goes on when [`Alignment::passed`] says so.
     /// The last one makes the image.
     pub fn arrive(&self, epoch: u64) {
+        self.hear_of(epoch);
         if epoch < self.epoch.get() {
             return;
         }
-        if epoch > self.epoch.replace(epoch) {
+        self.arrived.set(self.arrived.get() + 1);
+        self.go_on_if_all_are_there();
+    }
+
+    /// A task is on its way to the barrier that ends `epoch`, and will not come to older ones
+    /// (invariant 4).
+    pub fn hear_of(&self, epoch: u64) {
+        if epoch > self.epoch.get() {
+            self.epoch.set(epoch);
             self.arrived.set(0);
             self.wake();
         }
-        self.arrived.set(self.arrived.get() + 1);
-        self.go_on_if_all_are_there();
     }
 
     /// Whether all tasks were at the barrier, and the image is made; else `waker` is woken then.

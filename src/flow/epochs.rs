@@ -11,10 +11,13 @@
 //!
 //! Barriers are aligned (Chandy and Lamport, as in Flink): a task takes no input of the next epoch
 //! before all of its inputs are at the barrier, and none of a shard's tasks goes on before all are
-//! there. So a shard stands still only while its image is made; files are written meanwhile.
+//! there. So a shard stands still only while its image is made; files are written meanwhile. Those
+//! of an epoch that [`Epochs::overtaking`] names overtake the rows in flight instead, which then
+//! belong to the checkpoint ([`super::stage_task`]).
 //!
-//! What is decided ([`Epochs::begin`], [`Epochs::take`], [`Epochs::give_up`], [`Epochs::done`]) is
-//! apart from who waits: [`Epochs::coordinate`] drives it on a thread with a clock, a simulation
+//! What is decided ([`Epochs::begin`], [`Epochs::overtake`], [`Epochs::take`],
+//! [`Epochs::give_up`], [`Epochs::done`]) is apart from who waits: [`Epochs::coordinate`] drives
+//! it on a thread with a clock, a simulation
 //! step by step.
 //!
 //! 1. Epoch n + 1 is not begun before n is durable, has failed or has been given up.
@@ -22,6 +25,8 @@
 //! 3. What a failed epoch held belongs to the next one: sinks commit all parts up to the durable
 //!    epoch.
 //! 4. The last epoch is begun by the first shard that ends, and has the same number on all.
+
+mod overtake;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +38,8 @@ use hdrhistogram::Histogram;
 use super::chain::RowBounds;
 use crate::ground::limits::CHECKPOINT_MOST_MS;
 use crate::port::PortError;
+
+pub use overtake::Unaligned;
 
 /// What a checkpoint says beside the shards' images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +100,8 @@ pub struct Rhythm {
     pub tolerable_failures: usize,
     /// How many rows they have.
     pub rows: RowBounds,
+    /// When barriers overtake rows.
+    pub unaligned: Unaligned,
 }
 
 /// What became of a run's checkpoints.
@@ -146,12 +155,16 @@ struct Under {
     barriers: Vec<(u64, Option<u64>)>,
     /// Where each source ended.
     ends: Vec<Option<u64>>,
+    /// Where each source's task stood when a barrier overtook blocks, and that barrier's epoch.
+    cuts: Vec<(u64, Option<u64>)>,
     /// Where each source began, and whether it was left unread.
     begun: Vec<(Option<u64>, bool)>,
     /// Rows are read: tables that are waited for are there, so barriers can pass.
     started: bool,
     /// No further epoch begins: a shard has ended.
     over: bool,
+    /// The run was told to stop, and a task has seen a source's end that is none.
+    is_stopping: bool,
     /// Nobody waits for anything any more.
     aborted: bool,
     completed: u64,
@@ -167,6 +180,8 @@ pub struct Epochs {
     store: Option<Box<dyn Store>>,
     wanted: AtomicU64,
     durable: AtomicU64,
+    /// The newest epoch whose barrier overtakes.
+    overtaking: AtomicU64,
     under: Mutex<Under>,
     changed: Condvar,
 }
@@ -186,9 +201,11 @@ impl Epochs {
             shares: vec![None; shards],
             barriers: vec![(0, None); names.len()],
             ends: vec![None; names.len()],
+            cuts: vec![(0, None); names.len()],
             begun: vec![(None, false); names.len()],
             started: false,
             over: false,
+            is_stopping: false,
             aborted: false,
             completed: 0,
             failed: 0,
@@ -202,6 +219,7 @@ impl Epochs {
             store,
             wanted: AtomicU64::new(restored),
             durable: AtomicU64::new(restored),
+            overtaking: AtomicU64::new(restored),
             under: Mutex::new(under),
             changed: Condvar::new(),
         }
@@ -299,10 +317,14 @@ impl Epochs {
     /// Begins the next epoch and gives its number; none if a shard has ended.
     pub fn begin(&self) -> Option<u64> {
         let mut under = self.lock();
-        if under.over {
+        if under.over || under.is_stopping {
             return None;
         }
         under.next();
+        if self.rhythm.unaligned == Unaligned::Always {
+            // Before any reader deals the barrier: who meets it knows what it is.
+            self.overtaking.store(under.epoch, Ordering::Release);
+        }
         self.wanted.store(under.epoch, Ordering::Release);
         Some(under.epoch)
     }
@@ -388,7 +410,7 @@ impl Epochs {
             if self.begin().is_none() {
                 return Ok(());
             }
-            self.wait(most, |under| under.progress() == Progress::Open);
+            self.wait_for_shares(most);
             let written = match (self.take(), self.progress()) {
                 (Some((checkpoint, shares)), _) => self.write(&**store, &checkpoint, &shares),
                 (None, Progress::Over) => return Ok(()),
@@ -418,6 +440,7 @@ impl Epochs {
     fn take_of(&self, under: &mut Under) -> (Checkpoint, Vec<Share>) {
         let at = |source: usize| match under.barriers[source] {
             _ if under.begun[source].1 => under.begun[source].0,
+            _ if under.cuts[source].0 == under.epoch => under.cuts[source].1,
             (epoch, position) if epoch == under.epoch => position,
             _ => under.ends[source],
         };
@@ -447,7 +470,7 @@ impl Under {
 
     fn progress(&self) -> Progress {
         match self.shares.iter().all(Option::is_some) {
-            _ if self.over => Progress::Over,
+            _ if self.over || self.is_stopping => Progress::Over,
             true => Progress::Complete,
             false => Progress::Open,
         }
@@ -460,137 +483,4 @@ fn now() -> Instant {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Default)]
-    struct Kept {
-        written: Mutex<Vec<(Checkpoint, Vec<Share>)>>,
-        failures: AtomicU64,
-    }
-
-    impl Store for Arc<Kept> {
-        fn write(&self, checkpoint: &Checkpoint, shares: &[Share]) -> Result<Bytes, PortError> {
-            let left = self.failures.load(Ordering::Relaxed);
-            if left > 0 {
-                self.failures.store(left - 1, Ordering::Relaxed);
-                return Err(PortError::Data("no".into()));
-            }
-            self.written.lock().unwrap().push((checkpoint.clone(), shares.to_vec()));
-            Ok(Bytes::default())
-        }
-    }
-
-    fn share(bytes: &[u8]) -> Share {
-        Share::of("image", bytes.to_vec())
-    }
-
-    fn epochs(kept: &Arc<Kept>, tolerable_failures: usize) -> Epochs {
-        let rhythm = Rhythm {
-            interval_ms: Some(1),
-            min_pause_ms: 0,
-            timeout_ms: 60_000,
-            tolerable_failures,
-            rows: RowBounds::default(),
-        };
-        let epochs = Epochs::new(vec!["a".into()], 2, 4, rhythm, Some(Box::new(kept.clone())));
-        epochs.start();
-        epochs
-    }
-
-    /// Plays two shards until the epoch is durable or given up by the coordinator.
-    fn play(epochs: &Epochs, until: u64) {
-        let mut seen = epochs.durable();
-        while epochs.durable() < until {
-            let wanted = epochs.wanted();
-            if wanted > seen {
-                seen = wanted;
-                epochs.note_barrier(0, wanted, Some(wanted * 10));
-                for shard in 0..2 {
-                    epochs.put(shard, wanted, share(&[wanted as u8, shard as u8]));
-                }
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn epochs_become_durable_one_after_the_other_and_the_last_one_ends_them() {
-        let kept = Arc::new(Kept::default());
-        let epochs = epochs(&kept, 0);
-        std::thread::scope(|scope| {
-            let coordinator = scope.spawn(|| epochs.coordinate());
-            play(&epochs, 7);
-            assert_eq!(epochs.last(), epochs.last());
-            coordinator.join().unwrap().unwrap();
-        });
-        let last = epochs.last();
-        epochs.put(0, last, share(&[1]));
-        epochs.put(1, last, share(&[2]));
-        epochs.put(1, last - 1, share(&[3]));
-        epochs.finish().unwrap();
-        assert_eq!(epochs.durable(), last);
-        let written = kept.written.lock().unwrap();
-        for (i, (checkpoint, shares)) in written[..3].iter().enumerate() {
-            let epoch = 5 + i as u64;
-            let positions = vec![("a".to_string(), Some(epoch * 10))];
-            assert_eq!(*checkpoint, Checkpoint { epoch, positions });
-            assert_eq!(*shares, [share(&[epoch as u8, 0]), share(&[epoch as u8, 1])]);
-        }
-        let (checkpoint, shares) = written.last().unwrap();
-        assert_eq!((checkpoint.epoch, &shares[..]), (last, &[share(&[1]), share(&[2])][..]));
-    }
-
-    /// The same steps as a thread takes them, one by one.
-    #[test]
-    fn what_comes_for_an_epoch_that_was_given_up_is_dropped() {
-        let kept = Arc::new(Kept::default());
-        let epochs = epochs(&kept, 1);
-        let mut patience = epochs.patience();
-        assert_eq!(epochs.begin(), Some(5));
-        epochs.put(0, 5, share(&[1]));
-        assert_eq!((epochs.progress(), epochs.take()), (Progress::Open, None));
-        let error = epochs.give_up();
-        assert!(error.to_string().contains("checkpoint.timeout"), "{error}");
-        patience.bear(Err(error)).unwrap();
-        assert_eq!((epochs.begin(), epochs.wanted()), (Some(6), 6));
-        epochs.put(1, 5, share(&[2]));
-        epochs.put(0, 6, share(&[3]));
-        assert_eq!(epochs.progress(), Progress::Open);
-        epochs.note_barrier(0, 6, Some(60));
-        epochs.put(1, 6, share(&[4]));
-        let (checkpoint, shares) = epochs.take().expect("all shards have given");
-        let positions = vec![("a".to_string(), Some(60))];
-        assert_eq!(checkpoint, Checkpoint { epoch: 6, positions });
-        assert_eq!(shares, [share(&[3]), share(&[4])]);
-        let failed = epochs.done(6, Err(PortError::Data("no".into())), Duration::ZERO);
-        assert!(patience.bear(failed).is_err(), "a second failure is one too many");
-        assert_eq!((epochs.durable(), epochs.made().failed), (4, 2));
-        assert_eq!(epochs.begin(), Some(7));
-        epochs.last();
-        assert_eq!(
-            (epochs.progress(), epochs.take(), epochs.begin()),
-            (Progress::Over, None, None)
-        );
-    }
-
-    #[test]
-    fn failures_are_borne_as_long_as_they_may_be() {
-        for (failures, ends_well) in [(2, true), (3, false)] {
-            let kept = Arc::new(Kept::default());
-            kept.failures.store(failures, Ordering::Relaxed);
-            let epochs = epochs(&kept, 2);
-            std::thread::scope(|scope| {
-                let coordinator = scope.spawn(|| {
-                    let ended = epochs.coordinate();
-                    epochs.durable.fetch_max(100, Ordering::Relaxed);
-                    ended
-                });
-                play(&epochs, 5);
-                epochs.abort();
-                assert_eq!(coordinator.join().unwrap().is_ok(), ends_well);
-            });
-            assert_eq!(epochs.made().failed, failures);
-        }
-    }
-}
+mod tests;

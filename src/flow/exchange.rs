@@ -67,8 +67,15 @@ pub enum Message {
         mark: Time,
         idle: bool,
     },
-    /// What was sent before belongs to an epoch that ends here.
+    /// An epoch ends here. What was sent before belongs to it; but if the barrier `overtakes`, the
+    /// producer has more of its input before the barrier, and says later where that ends.
     Barrier {
+        epoch: u64,
+        overtakes: bool,
+    },
+    /// Behind a barrier that overtook: the producer has worked off all of its input that lies
+    /// before the barrier of this epoch. On all shards this is behind the same of its blocks.
+    Place {
         epoch: u64,
     },
     /// No block will follow. `finished`: the input was read to its end, everything is due;
@@ -388,20 +395,20 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Says that an epoch ends behind the block that was ended last.
+    /// Says that an epoch ends behind the block that was ended last: a barrier, or a place.
     ///
     /// # Errors
     /// [`Ended::Aborted`] if a receiver is gone.
-    pub async fn barrier<H: Host>(
+    pub async fn tell<H: Host>(
         &mut self,
         graph: &RefCell<ShardGraph>,
         host: &H,
         component: usize,
-        epoch: u64,
+        message: &Message,
     ) -> Result<(), Ended> {
         for (_, senders) in &mut self.exchanges {
             for sender in senders {
-                send(sender, Message::Barrier { epoch }, host, graph, component).await?;
+                send(sender, copy_of(message), host, graph, component).await?;
             }
         }
         Ok(())
@@ -430,7 +437,10 @@ fn copy_of(message: &Message) -> Message {
         Message::BlockEnd { arrival, mark, idle } => {
             Message::BlockEnd { arrival: *arrival, mark: *mark, idle: *idle }
         }
-        Message::Barrier { epoch } => Message::Barrier { epoch: *epoch },
+        Message::Barrier { epoch, overtakes } => {
+            Message::Barrier { epoch: *epoch, overtakes: *overtakes }
+        }
+        Message::Place { epoch } => Message::Place { epoch: *epoch },
         Message::End { finished } => Message::End { finished: *finished },
     }
 }

@@ -16,6 +16,7 @@ use super::RunError;
 use super::chain::Chain;
 use super::cold::Item;
 use super::exchange::{Exchange, Parcel};
+use super::flight::Flights;
 use super::gauge::{Gauge, Gauges};
 use super::latency::{Arrival, Latency};
 use super::stage::Stage;
@@ -200,6 +201,8 @@ pub struct ShardGraph {
     pub chain: Chain,
     /// The tables of its lookups.
     pub tables: Tables,
+    /// What is in flight at the barrier that its tasks are at.
+    pub flights: Flights,
     /// Whether there are checkpoints.
     pub keeps_changes: bool,
     /// Whether keys have left memory: then stages are reached by way of their inboxes.

@@ -1,5 +1,6 @@
 //! The thread that reads a source: it may block there, so the shards need not. It numbers the
-//! blocks and deals them to the shards in turn; a shard that is behind stops it.
+//! blocks and deals them to the shards in turn; a shard that is behind stops it. Behind a barrier
+//! it begins with the first shard again: so does a run that goes on from there.
 
 use std::future::Future;
 use std::pin::pin;
@@ -18,19 +19,15 @@ pub enum Dealt {
     Block {
         block: Block,
         arrival: Arrival,
+        /// Where the source stands behind it.
+        position: Option<u64>,
     },
     /// Nothing came for a while; `idle` once it was as long as the source's `idle_after`.
-    Nothing {
-        idle: bool,
-    },
+    Nothing { idle: bool },
     /// The blocks so far end an epoch.
-    Barrier {
-        epoch: u64,
-    },
+    Barrier { epoch: u64 },
     /// The last message; see [`super::exchange::Message::End`].
-    End {
-        finished: bool,
-    },
+    End { finished: bool },
 }
 
 /// A source and how it is read.
@@ -73,6 +70,7 @@ impl Reader {
             if epochs.wanted() > epoch {
                 epoch = epochs.wanted();
                 epochs.note_barrier(self.place, epoch, self.source.position());
+                turn = 0;
                 for shard in &mut shards {
                     if shard.send(Dealt::Barrier { epoch }).await.is_err() {
                         return Ok(()); // The shard is gone and has said why.
@@ -93,7 +91,8 @@ impl Reader {
             let dealt = match next.map_err(|error| RunError::of(&self.name, error))? {
                 Next::Block(block) => {
                     quiet_ms = 0;
-                    Dealt::Block { block, arrival: self.ticks_ns.as_ref().map(|ticks| ticks()) }
+                    let arrival = self.ticks_ns.as_ref().map(|ticks| ticks());
+                    Dealt::Block { block, arrival, position: self.source.position() }
                 }
                 Next::Idle => {
                     quiet_ms += self.wait_ms;

@@ -13,18 +13,19 @@ use super::chain::Chain;
 use super::cold::{Cold, StateSettings};
 use super::epochs::Epochs;
 use super::exchange::{Ended, Message, Outgoing};
-use super::feed::{Feed, Producer, Step, choose, combined};
+use super::feed::{Feed, Producer, Step};
+use super::flight::InFlight;
 use super::graph::{ShardGraph, SinkNode, Target};
 use super::host::Host;
-use super::latency;
 use super::reader::Dealt;
 use super::restore::restore;
 use super::run::{Build, ExchangeAbout, Supervisor};
 use super::snapshot::{Beneath, Restored};
 use super::source::SourceTask;
 use super::stage::Stage;
+use super::stage_task::StageTask;
 use crate::ground::ring::{Receiver, Sender};
-use crate::ground::time::{NEVER, Time};
+use crate::ground::time::NEVER;
 use crate::ops::Rows;
 use crate::port::Text;
 
@@ -112,11 +113,20 @@ pub async fn run_shard<H: Host>(
     if epochs.is_on() || cold.is_on() {
         graph.stages.iter_mut().for_each(Stage::track);
     }
-    if let Some(restored) = &restored
-        && let Err(error) = restore(&mut graph, restored, &cold, build).await
-    {
-        supervisor.fail(error);
-        return None;
+    let mut in_flight = InFlight::default();
+    let passed = restored.as_ref().map_or(0, |restored| restored.epoch);
+    if let Some(restored) = &restored {
+        let taken_up = match InFlight::of(&graph, &about, restored) {
+            Ok(taken_up) => restore(&mut graph, restored, &cold, build).await.map(|()| taken_up),
+            Err(error) => Err(error),
+        };
+        match taken_up {
+            Ok(taken_up) => in_flight = taken_up,
+            Err(error) => {
+                supervisor.fail(error);
+                return None;
+            }
+        }
     }
     drop(restored);
     let clock = host.clone();
@@ -163,6 +173,8 @@ pub async fn run_shard<H: Host>(
             direct,
             gate: gate.clone(),
             alignment: alignment.clone(),
+            epochs: epochs.clone(),
+            passed,
             lent: VecDeque::new(),
         };
         let leaving = Leaving::new(&alignment);
@@ -178,7 +190,7 @@ pub async fn run_shard<H: Host>(
             continue;
         };
         let rings = receivers[at].take().expect("one consumer an exchange");
-        let feed = Feed::new(exchange.producer, rings, NEVER);
+        let feed = Feed::new(exchange.producer, rings, NEVER, passed);
         let arrival = table.waited_for.then(|| Arrival(gate.clone()));
         let (graph, alignment) = (graph.clone(), alignment.clone());
         let leaving = Leaving::new(&alignment);
@@ -199,12 +211,15 @@ pub async fn run_shard<H: Host>(
         let feeds: Vec<Feed> = mine
             .map(|(at, exchange)| {
                 let rings = receivers[at].take().expect("one consumer an exchange");
+                if let Some((place, ahead)) = in_flight.take(at) {
+                    return Feed::resumed(exchange.producer, rings, passed, place, ahead);
+                }
                 let graph = graph.borrow();
                 let carry = match exchange.producer {
                     Producer::Source(source) => graph.reached[source].1,
                     Producer::Stage(stage) => graph.stages[stage].reached(),
                 };
-                Feed::new(exchange.producer, rings, carry)
+                Feed::new(exchange.producer, rings, carry, passed)
             })
             .collect();
         let outgoing = outgoing_of(Producer::Stage(stage), &mut senders);
@@ -225,6 +240,8 @@ pub async fn run_shard<H: Host>(
             feeds,
             outgoing,
             alignment,
+            epochs: epochs.clone(),
+            passed,
         };
         watch(&host, &supervisor, Arrival(done.clone()), async move {
             let ended = task.run().await;
@@ -331,144 +348,6 @@ async fn fill_table(
                 }
             }
             Step::Done => return Ok(feed.done == Some(true)),
-        }
-    }
-}
-
-struct StageTask<H: Host> {
-    host: H,
-    graph: Rc<RefCell<ShardGraph>>,
-    cold: Rc<Cold<H>>,
-    stage: usize,
-    feeds: Vec<Feed>,
-    outgoing: Outgoing,
-    alignment: Rc<Alignment>,
-}
-
-impl<H: Host> StageTask<H> {
-    async fn run(mut self) -> Result<(), Ended> {
-        let component = self.graph.borrow().stages[self.stage].component();
-        let direct: Vec<usize> = {
-            let graph = self.graph.borrow();
-            let behind = graph.stages[self.stage].exchanges.iter().copied();
-            behind.filter(|&at| graph.exchanges[at].is_direct()).collect()
-        };
-        debug_assert!(direct.is_empty(), "a stage with rings has rings behind");
-        let mut finished = true;
-        loop {
-            let Some(at) = choose(&mut self.feeds) else {
-                if self.barrier(component).await? {
-                    continue;
-                }
-                break;
-            };
-            let arrival = self.block(at, component).await?;
-            if self.feeds[at].barrier.is_some() {
-                continue;
-            }
-            if let Some(whole) = self.feeds[at].done {
-                finished &= whole;
-            }
-            let mark = combined(&self.feeds);
-            let idle = self.feeds.iter().all(|feed| feed.idle && feed.done.is_none());
-            {
-                let mut graph = self.graph.borrow_mut();
-                graph.arrival = arrival;
-                graph.stage_watermark(self.stage, mark)?;
-            }
-            self.cold.settle(&self.graph).await?;
-            {
-                let mut graph = self.graph.borrow_mut();
-                if self.stage == 0 && graph.shard == 0 {
-                    graph.gauges.set_watermark(mark);
-                }
-                if idle {
-                    graph.flush_sinks()?;
-                }
-                graph.flush_prompt_sinks()?;
-            }
-            self.alignment.commit_durable()?;
-            self.outgoing
-                .end_block(&self.graph, &self.host, component, arrival, mark, idle)
-                .await?;
-            self.host.yield_now().await;
-        }
-        self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
-        self.outgoing.end(&self.graph, &self.host, component, finished).await;
-        Ok(())
-    }
-
-    /// Passes a barrier on at which all open feeds are, and waits for the shard's other tasks;
-    /// false if there is none, since all feeds are over.
-    async fn barrier(&mut self, component: usize) -> Result<bool, Ended> {
-        self.note_reached();
-        let Some(epoch) = self.feeds.iter().filter_map(|feed| feed.barrier).max() else {
-            return Ok(false);
-        };
-        if self.forget_given_up(epoch) {
-            return Ok(true);
-        }
-        self.outgoing.barrier(&self.graph, &self.host, component, epoch).await?;
-        self.alignment.arrive(epoch);
-        poll_fn(|context| self.alignment.passed(epoch, context.waker())).await?;
-        self.feeds.iter_mut().for_each(|feed| feed.barrier = None);
-        Ok(true)
-    }
-
-    /// Lets feeds go on that are at the barrier of an epoch before `epoch`; whether there are any.
-    /// A source that is slow may never have dealt that one: it was given up meanwhile.
-    fn forget_given_up(&mut self, epoch: u64) -> bool {
-        let is_older = |feed: &&mut Feed| feed.barrier.is_some_and(|own| own < epoch);
-        let older = self.feeds.iter_mut().filter(is_older);
-        older.map(|feed| feed.barrier = None).count() > 0
-    }
-
-    /// Notes in the graph how far its sources have come.
-    fn note_reached(&self) {
-        let mut graph = self.graph.borrow_mut();
-        for feed in &self.feeds {
-            if let Producer::Source(source) = feed.producer() {
-                let reached = &mut graph.reached[source].1;
-                *reached = feed.carry.max(*reached);
-            }
-        }
-    }
-
-    /// Takes one block of a feed; when it arrived.
-    async fn block(&mut self, at: usize, component: usize) -> Result<latency::Arrival, Ended> {
-        let bound = {
-            let others = self
-                .feeds
-                .iter()
-                .enumerate()
-                .filter(|&(i, feed)| i != at && !(feed.idle && feed.done.is_none()));
-            others.map(|(_, feed)| feed.carry).min()
-        };
-        let mut marks: Vec<Time> = Vec::new();
-        loop {
-            let step = self.feeds[at].next().await?;
-            let carry = self.feeds[at].carry;
-            let parcel = match step {
-                Step::Rows(parcel) => parcel,
-                Step::BlockEnd { arrival } => return Ok(arrival),
-                Step::Barrier | Step::Done => return Ok(None),
-            };
-            marks.clear();
-            let bound = bound.unwrap_or(Time::MAX);
-            let floor = self.graph.borrow().stages[self.stage].reached();
-            marks.extend(parcel.marks.iter().map(|&m| m.max(carry).min(bound).max(floor)));
-            let (records, times) = (&*parcel.records, &parcel.times[..]);
-            let rows = Rows { records, select: &parcel.select, times, marks: &marks };
-            let hashes = Some(&parcel.hashes[..]);
-            {
-                let mut graph = self.graph.borrow_mut();
-                graph.arrival = parcel.arrival;
-                graph.shared = graph.is_cold.then(|| parcel.records.clone());
-                graph.stage_rows(self.stage, parcel.input, &rows, hashes)?;
-                graph.shared = None;
-            }
-            self.cold.settle(&self.graph).await?;
-            self.outgoing.send_staged(&self.graph, &self.host, component).await?;
         }
     }
 }

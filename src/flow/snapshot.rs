@@ -15,7 +15,7 @@
 //!           | handles: u32, for each: name | 0 | entries as in a lot
 //!                                          | 1 | bytes of the handle's own form for all keys
 //! numbers are little-endian, times of 8 bytes; names and bytes have a length of 4 before them
-//! log:    as in `log`; tables of lookups: as in `tables`
+//! log:    as in `log`; tables of lookups: as in `tables`; rows in flight: as in `flight`
 //! ```
 //!
 //! 1. A delta has every key whose state changed in its epoch: with all that is known of it (a key
@@ -141,6 +141,9 @@ pub fn share(
     let ShardGraph { chain, stages, tables, nodes, shard, shards, .. } = graph;
     chain.take(stages, (epoch, is_last), durable, store, &image, &mut share);
     tables.take(nodes, (*shard, *shards), (epoch, durable), &mut share);
+    if let Some((name, bytes)) = graph.flights.take(epoch) {
+        share.written.push((name, Arc::new(bytes)));
+    }
     if let Some((beneath, manifest)) = beneath {
         share.written.push((crate::store::manifest::NAME.into(), Arc::new(manifest)));
         share.linked = beneath.files();

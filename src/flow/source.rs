@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::RunError;
 use super::align::Alignment;
 use super::cold::Cold;
-use super::exchange::{Ended, Outgoing};
+use super::epochs::Epochs;
+use super::exchange::{Ended, Message, Outgoing};
 use super::graph::{EmitWatermark, EventTime, ShardGraph, SourceNode, Target};
 use super::host::Host;
 use super::latency::Arrival;
@@ -40,6 +41,9 @@ pub struct SourceTask<H: Host> {
     pub gate: Rc<Gate>,
     /// Where barriers wait for the shard's other tasks.
     pub alignment: Rc<Alignment>,
+    pub epochs: Arc<Epochs>,
+    /// The newest epoch whose barrier the task has sent on.
+    pub passed: u64,
     /// Batches that were pushed and may still be read, in order. Rings bound them.
     pub lent: VecDeque<Arc<RecordBatch>>,
 }
@@ -95,7 +99,17 @@ impl<H: Host> SourceTask<H> {
         let reached = self.graph.borrow().reached_by(&self.node.name);
         let max = largest_below(reached, self.node.delay_ms);
         let mut clock = Clocked { max, emitted: reached, emitted_at_ms: start_ms };
+        // On several shards each has other blocks of the source, and one place stands for all.
+        let is_alone = self.graph.borrow().shards == 1;
+        let mut behind: Option<u64> = None;
         loop {
+            if self.epochs.overtaking() > self.passed && is_alone && behind.is_some() {
+                let epoch = self.passed + 1;
+                // The blocks that wait are read again: that is all there is to save of them.
+                self.epochs.note_cut(&self.node.name, epoch, behind);
+                self.barrier(&clock, epoch).await?;
+                continue;
+            }
             let dealt = self.blocks.receive().await.ok_or(Ended::Aborted)?;
             if !is_direct && !matches!(dealt, Dealt::Barrier { .. }) {
                 // Marks are the block's own: what came before it is added where it is merged.
@@ -103,8 +117,8 @@ impl<H: Host> SourceTask<H> {
             }
             let (mut idle_now, mut arrival) = (false, None);
             match dealt {
-                Dealt::Block { block, arrival: came } => {
-                    arrival = came;
+                Dealt::Block { block, arrival: came, position } => {
+                    (arrival, behind) = (came, position);
                     self.graph.borrow().gauges.saw_rows(self.host.ticks_ns());
                     self.node.decode.start(block);
                     while self.batch(arrival, &mut clock, &mut scratch, &mut rejected)? {
@@ -121,6 +135,8 @@ impl<H: Host> SourceTask<H> {
                     idle_now = idle;
                     self.graph.borrow_mut().flush_sinks()?;
                 }
+                // One that has overtaken blocks was here already.
+                Dealt::Barrier { epoch } if epoch <= self.passed => continue,
                 Dealt::Barrier { epoch } => {
                     self.barrier(&clock, epoch).await?;
                     continue;
@@ -157,8 +173,10 @@ impl<H: Host> SourceTask<H> {
 
     /// Passes a barrier on and waits until the shard's other tasks are there.
     async fn barrier(&mut self, clock: &Clocked, epoch: u64) -> Result<(), Ended> {
+        self.passed = epoch;
         let component = self.node.component;
-        self.outgoing.barrier(&self.graph, &self.host, component, epoch).await?;
+        let barrier = Message::Barrier { epoch, overtakes: false };
+        self.outgoing.tell(&self.graph, &self.host, component, &barrier).await?;
         if !self.direct.is_empty() {
             self.graph.borrow_mut().note_reached(&self.node.name, clock.emitted);
         }

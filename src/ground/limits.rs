@@ -19,6 +19,9 @@ pub const BLOCK_ROWS: usize = 4096;
 pub const BLOCKS_QUEUED: usize = 4;
 /// Messages a ring between two shards holds; a full one stops the sender.
 pub const RING_MESSAGES: usize = 16;
+/// Messages of one ring that wait outside it since a barrier overtook them, beyond which no other
+/// barrier overtakes more: what checkpoints have in flight stays within this, a ring and a block.
+pub const FLIGHT_MESSAGES_MAX: usize = 4 * RING_MESSAGES;
 /// Key groups: the grain in which keys move between shards when their number changes.
 pub const KEY_GROUPS: usize = 128;
 /// Most shards of one process.

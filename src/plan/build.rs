@@ -18,6 +18,7 @@ use crate::flow::cold::StateSettings;
 use crate::flow::epochs::Epochs;
 use crate::flow::exchange::{Exchange, ExchangeInput};
 use crate::flow::feed::Producer;
+use crate::flow::flight::Flights;
 use crate::flow::gauge::Gauges;
 use crate::flow::graph::{
     EmitWatermark, EventTime, Node, ShardGraph, SinkNode, SourceNode, Target, Told,
@@ -242,6 +243,7 @@ impl Builder<'_> {
             all: Rc::default(),
             chain: Chain::default(),
             tables: Tables::new(self.tables()),
+            flights: Flights::default(),
             keeps_changes: self.keeps_changes,
             is_cold: false,
         })

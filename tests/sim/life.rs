@@ -15,7 +15,8 @@ use std::time::Duration;
 use cutwater::flow::RunError;
 use cutwater::flow::chain::RowBounds;
 use cutwater::flow::cold::StateSettings;
-use cutwater::flow::epochs::{Epochs, Progress, Rhythm, Store};
+use cutwater::flow::epochs::{Epochs, Progress, Rhythm, Store, Unaligned};
+use cutwater::flow::flight;
 use cutwater::flow::gauge::Gauges;
 use cutwater::flow::host_uring::Placement;
 use cutwater::flow::run::{Laid, LaidReader, Supervisor, commit};
@@ -46,6 +47,8 @@ pub struct Given<'a> {
     pub tolerable_failures: usize,
     /// How many rows checkpoints have.
     pub rows: RowBounds,
+    /// When barriers overtake rows; a step stands for a ms.
+    pub unaligned: Unaligned,
     /// Fewer steps than this are between two checkpoints.
     pub pause: usize,
     /// Of so many checkpoints one is given up early; none: no one.
@@ -70,6 +73,10 @@ pub struct Saw {
     /// Whether it went on from a checkpoint, and what that had.
     pub restored: bool,
     pub other_width: bool,
+    /// Shards of the run that made it.
+    pub width: usize,
+    /// Whether it had rows in flight.
+    pub in_flight: bool,
     pub deltas_most: usize,
     /// Files of rows of one shard.
     pub rows_most: usize,
@@ -123,6 +130,7 @@ fn lead(machine: &Rc<Machine>, given: &Given<'_>, saw: &mut Saw) -> Result<(), R
         timeout_ms: 1,
         tolerable_failures: given.tolerable_failures,
         rows: given.rows,
+        unaligned: given.unaligned,
     };
     let folder = Folder { retained: given.retained };
     let names = pipeline.sources.iter().map(|plan| plan.name.clone()).collect();
@@ -162,8 +170,10 @@ fn lead(machine: &Rc<Machine>, given: &Given<'_>, saw: &mut Saw) -> Result<(), R
 fn from(found: Option<Found>, shards: usize, saw: &mut Saw) -> From {
     let Some(found) = found else { return From::default() };
     saw.restored = true;
-    saw.other_width = found.shards.len() != shards;
-    for shard in &found.shards {
+    saw.width = found.shards.len();
+    saw.other_width = saw.width != shards;
+    for (number, shard) in found.shards.iter().enumerate() {
+        saw.in_flight |= flight::has_rows(shard, number).expect("it was found whole");
         let deltas = shard.read.iter().filter(|(name, _)| name.starts_with(DELTA)).count();
         saw.deltas_most = saw.deltas_most.max(deltas);
         saw.rows_most = saw.rows_most.max(shard.rows.len());
@@ -251,9 +261,14 @@ impl Run<'_> {
         let (machine, epochs, over) = (self.machine.clone(), self.epochs.clone(), is_over.clone());
         let (supervisor, given_up) = (self.supervisor.clone(), self.given_up.clone());
         let (pause, given_up_one_in) = (given.pause, given.given_up_one_in);
+        let overtake_behind = match given.unaligned {
+            Unaligned::AfterMs(steps) => Some(steps),
+            Unaligned::Always | Unaligned::Never => None,
+        };
         self.machine.spawn(Thread::Coordinator, false, async move {
             let up = (given_up_one_in, &*given_up);
-            if let Err(error) = coordinate(&machine, &epochs, folder, pause, up).await {
+            let rhythm = (pause, overtake_behind);
+            if let Err(error) = coordinate(&machine, &epochs, folder, rhythm, up).await {
                 supervisor.fail(of(error));
             }
             over.set(true);
@@ -266,7 +281,7 @@ async fn coordinate(
     machine: &Rc<Machine>,
     epochs: &Epochs,
     folder: Folder,
-    pause: usize,
+    (pause, overtake_behind): (usize, Option<u64>),
     (given_up_one_in, given_up): (Option<usize>, &Cell<u64>),
 ) -> Result<(), PortError> {
     let mut patience = epochs.patience();
@@ -281,7 +296,11 @@ async fn coordinate(
         let is_short = given_up_one_in.is_some_and(|times| machine.below(times) == 0);
         let most = if is_short { machine.below(80) as u64 } else { u64::MAX };
         let began = machine.steps();
+        let mut overtake_behind = overtake_behind;
         while epochs.progress() == Progress::Open && machine.steps() - began < most {
+            if overtake_behind.take_if(|steps| machine.steps() - began >= *steps).is_some() {
+                epochs.overtake();
+            }
             machine.pause(3).await;
         }
         let written = match (epochs.take(), epochs.progress()) {

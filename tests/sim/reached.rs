@@ -40,6 +40,11 @@ impl Reached {
         self.add("flips that stopped the run", u64::from(has_failed));
     }
 
+    /// A run was refused, since rows were in flight between another number of shards.
+    pub fn refused(&mut self) {
+        self.add("restores refused for rows in flight", 1);
+    }
+
     /// A run ended in whatever way.
     pub fn lived(&mut self, saw: &Saw) {
         self.add("runs", 1);
@@ -48,6 +53,12 @@ impl Reached {
         self.add("checkpoints failed", saw.failed - saw.given_up);
         self.add("checkpoints given up", saw.given_up);
         self.add("restores", u64::from(saw.restored));
+        let own = saw.in_flight && !saw.other_width;
+        self.add("restores with rows in flight", u64::from(own));
+        let both = own && saw.width > 1;
+        self.add("restores with rows in flight between shards", u64::from(both));
+        let both = own && saw.tables > 0;
+        self.add("restores with rows in flight and tables", u64::from(both));
         self.add("restores with several deltas", u64::from(saw.deltas_most > 1));
         self.add("restores with rows", u64::from(saw.rows_most > 0));
         self.add("restores with several files of rows", u64::from(saw.rows_most > 1));
@@ -74,6 +85,9 @@ impl Reached {
             "flips that stopped the run",
             "checkpoints failed",
             "checkpoints given up",
+            "restores with rows in flight between shards",
+            "restores with rows in flight and tables",
+            "restores refused for rows in flight",
             "restores with several deltas",
             "restores with rows",
             "restores with several files of rows",

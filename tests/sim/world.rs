@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use cutwater::flow::chain::RowBounds;
+use cutwater::flow::epochs::Unaligned;
 use cutwater::plan::graph::Pipeline;
 use cutwater::store::chance::Chance;
 use cutwater::store::codec::Codec;
@@ -53,6 +54,8 @@ pub struct World<'a> {
     disk: SimDisk,
     now_ms: i64,
     number: usize,
+    /// Shards of the next run, if it has to have as many as an earlier one.
+    width: Option<usize>,
     /// Numbers of all steps so far: two runs of a seed have the same.
     pub trace: Vec<u64>,
     /// Every run is told on standard output.
@@ -85,6 +88,7 @@ impl<'a> World<'a> {
             disk,
             now_ms,
             number,
+            width: None,
             trace,
             is_told: false,
             reached,
@@ -159,12 +163,37 @@ impl<'a> World<'a> {
         ended
     }
 
+    /// A run; where the checkpoint has rows in flight and it is refused, one on as many shards.
     fn run(
         &mut self,
         crash_at: Option<u64>,
         crash_in: Option<(&'static str, u64)>,
         faults: Faults,
     ) -> (Ended, Saw) {
+        let (ended, mut saw) = self.run_once(crash_at, crash_in, faults.clone());
+        let Ended::Failed(why) = &ended else { return (ended, saw) };
+        if !(saw.in_flight && saw.other_width && why.contains("rows in flight")) {
+            return (ended, saw);
+        }
+        let remedy = format!("`cores = {}` and end it in order (SIGTERM)", saw.width);
+        assert!(why.contains(&remedy), "it does not say what to do: {why}");
+        self.reached.refused();
+        self.disk = self.disk.kill(self.chance.bits(), Faults::default());
+        self.width = Some(saw.width);
+        let (ended, again) = self.run_once(crash_at, crash_in, faults);
+        self.width = None;
+        // The first one has put damaged checkpoints out of sight.
+        saw.notes.extend(again.notes);
+        (ended, Saw { notes: saw.notes, ..again })
+    }
+
+    fn run_once(
+        &mut self,
+        crash_at: Option<u64>,
+        crash_in: Option<(&'static str, u64)>,
+        faults: Faults,
+    ) -> (Ended, Saw) {
+        let width = self.width;
         let chance = &mut self.chance;
         let codec = [Codec::None, Codec::Lz4, Codec::Zstd][chance.below(3)];
         let given = Given {
@@ -173,7 +202,7 @@ impl<'a> World<'a> {
                 true => self.kind.input_later(self.input),
                 false => self.kind.input(self.input),
             },
-            shards: 1 + chance.below(3),
+            shards: width.unwrap_or(1 + chance.below(3)),
             batch_rows: [1, 4, 64][chance.below(3)],
             // Once keys have left memory, a run has to be able to take them up again.
             hot_bytes: Some([1 << 10, 6 << 10, 16 << 10, 1 << 30][chance.below(4)])
@@ -193,6 +222,11 @@ impl<'a> World<'a> {
                 files: [3, 100][chance.below(2)],
                 times: 1 + chance.below(3),
                 bytes: [(500, 4000), (1 << 20, 1 << 20)][chance.below(2)],
+            },
+            unaligned: match chance.below(6) {
+                0 | 1 => Unaligned::Never,
+                2 | 3 => Unaligned::Always,
+                _ => Unaligned::AfterMs(chance.below(200) as u64),
             },
             given_up_one_in: None,
             // A look that finds nothing is a block of its own where two sources meet: their rows
@@ -223,6 +257,7 @@ impl<'a> World<'a> {
             let (shards, batch_rows, hot) = (given.shards, given.batch_rows, given.hot_bytes);
             println!("run {}: {shards} shards, {batch_rows} rows, {hot:?} bytes", self.number);
             println!("  {given_up_one_in:?} given up, crash {crash_at:?} {crash_in:?}, {faults:?}");
+            println!("  {:?}", given.unaligned);
         }
         self.disk.set_faults(faults);
         let machine = Machine::new(manners, self.disk.clone());
@@ -346,6 +381,7 @@ fn calm(kind: Kind, input: u64) -> Output {
         codec: Codec::None,
         retained: 1,
         rows: RowBounds::default(),
+        unaligned: Unaligned::Never,
         tolerable_failures: 0,
         pause: 100_000,
         given_up_one_in: None,

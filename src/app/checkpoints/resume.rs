@@ -21,7 +21,7 @@ use crate::flow;
 use crate::flow::epochs::Store;
 use crate::flow::snapshot::Restored;
 use crate::plan::build::From;
-use crate::plan::graph::{self, Pipeline};
+use crate::plan::graph::Pipeline;
 use crate::port::PortError;
 
 /// What a run goes on from, and where it keeps what comes.
@@ -60,9 +60,6 @@ pub fn resume(
             )));
         }
         return Ok(Resume::default());
-    }
-    if settings.unaligned != graph::Unaligned::Never {
-        notes.push("`checkpoint.unaligned` is not built yet: barriers are aligned".into());
     }
     let environment = aws_settings();
     let remote = settings.remote.as_ref().map(|url| Objects::open(url, &environment));
