@@ -3,7 +3,7 @@
 # newest checkpoint (one every 100 ms), and holds what it put out, sorted, byte for byte against one
 # run that nobody killed.
 #   scripts/crash.sh [KILLS] [ROWS_PER_SECOND]      default 100 kills, 100000 rows a second
-# SEED chooses the moments. Leaves nothing behind; on a difference the folder is kept and named.
+# SEED chooses the moments, UNALIGNED (never, always, 20ms ...) how barriers go. Leaves nothing behind; on a difference the folder is kept and named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kills="${1:-100}" pace="${2:-100000}" out="$(mktemp -d)" profile="${PROFILE:-release}"
@@ -13,7 +13,7 @@ bin="$PWD/${CARGO_TARGET_DIR:-target}/$profile/cutwater"
 # A kill every 0.3 s or so of running time.
 rows=$((pace * kills * 3 / 10))
 set=(--set "sources.transactions.rows=$rows" --set "sources.transactions.rate=278" --quiet)
-ckpt=(--set 'checkpoint={interval="100ms"}')
+ckpt=(--set "checkpoint={interval=\"100ms\", unaligned=\"${UNALIGNED:-never}\"}")
 config="$PWD/configs/fraud.toml"
 mkdir "$out/one" "$out/killed"
 # Becomes the command: to be called in a subshell, whose process is then the one to kill.

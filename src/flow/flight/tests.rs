@@ -51,7 +51,7 @@ fn block(number: usize, shard: usize, rows_each: usize) -> Vec<Message> {
     let part = rows_each.min(1 + number % 3);
     let mut said = Vec::new();
     if part > 0 {
-        said.push(rows(first, part, number % 2 == 0));
+        said.push(rows(first, part, number.is_multiple_of(2)));
     }
     said.push(Message::BlockEnd { arrival: None, mark: first as Time, idle: number == 3 });
     said
