@@ -14,6 +14,7 @@ mod fraud;
 mod lookups;
 mod own_tests;
 mod partition_by;
+mod patterns;
 mod remote;
 mod s3;
 mod sim;

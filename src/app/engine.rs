@@ -84,6 +84,7 @@ impl Live {
                 filtered,
                 late,
                 overflows: gauges.sum(at, |gauge| &gauge.overflows),
+                partial_matches_given_up: gauges.sum(at, |gauge| &gauge.given_up),
             };
             (name, count)
         };

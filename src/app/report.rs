@@ -45,6 +45,8 @@ pub struct TransformCount {
     pub late: u64,
     /// Aggregates that did not fit their type and became NULL.
     pub overflows: u64,
+    /// Partial matches of a pattern that `max_partial_matches` ended.
+    pub partial_matches_given_up: u64,
 }
 
 /// A sink's rows.

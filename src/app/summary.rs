@@ -72,10 +72,11 @@ pub fn summary(report: &Report) -> String {
     for (name, count) in &report.transforms {
         let (rows_in, rows_out) = (thousands(count.rows_in), thousands(count.out));
         let words = format!(
-            "{rows_in} in, {rows_out} out{}{}{}",
+            "{rows_in} in, {rows_out} out{}{}{}{}",
             more(count.filtered, "filtered"),
             more(count.late, "late"),
             more(count.overflows, "overflows"),
+            more(count.partial_matches_given_up, "partial matches given up"),
         );
         lines.push(("transform", name, words));
     }

@@ -46,6 +46,8 @@ pub struct Gauge {
     pub filtered: Count,
     /// Aggregates that did not fit their type.
     pub overflows: Count,
+    /// Partial matches that were given up because their key had too many.
+    pub given_up: Count,
     /// Bytes read or written.
     pub bytes: Count,
     /// Nanoseconds that the component waited for room behind it: back-pressure.

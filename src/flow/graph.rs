@@ -90,6 +90,7 @@ impl Told {
         gauge.filtered.add(ledger.filtered - self.ledger.filtered);
         gauge.late.add(ledger.late - self.ledger.late);
         gauge.overflows.add(ledger.overflows - self.ledger.overflows);
+        gauge.given_up.add(ledger.given_up - self.ledger.given_up);
         gauge.rows_out.add(rows_out - self.rows_out);
         *self = Told { ledger, rows_out };
     }

@@ -343,6 +343,7 @@ impl Stage {
         gauge.rows_in.set(ledger.rows_in - before.rows_in);
         gauge.filtered.set(ledger.filtered - before.filtered);
         gauge.overflows.set(ledger.overflows - before.overflows);
+        gauge.given_up.set(ledger.given_up - before.given_up);
         gauge.late.set(ledger.late - before.late);
         gauge.rows_out.set(rows_out - out_before);
     }

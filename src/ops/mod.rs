@@ -160,6 +160,8 @@ pub struct Ledger {
     pub late: u64,
     /// Aggregates that did not fit their type and became NULL.
     pub overflows: u64,
+    /// Partial matches that were given up because their key had too many.
+    pub given_up: u64,
 }
 
 /// An operator without keyed state: filter, map, flat_map, route, lookup.

@@ -407,6 +407,8 @@ pub struct PatternPlan {
     pub texts: Vec<String>,
     pub select: MatchSelect,
     pub emit: PatternEmit,
+    /// So many open partial matches a key may have.
+    pub partials_max: Option<usize>,
 }
 
 /// Which rows of the two sides meet.

@@ -143,5 +143,6 @@ fn pattern_of(
         lane: Lane::side_by_side(1).remove(0),
         late: read("late").map(|port| LatePort { port, heaped: input.heaped() }),
         timed_out: read("timed_out"),
+        partials_max: spec.partials_max,
     }
 }

@@ -56,6 +56,9 @@ pub struct PatternSpec {
     pub known: Known,
     /// Where a strict pattern has its prefixes: beside those of other patterns over the same keys.
     pub lane: Lane,
+    /// So many open partial matches a key may have: the one that began first is given up for one
+    /// more, so that a key that is never done cannot take all memory.
+    pub partials_max: Option<usize>,
 }
 
 /// Where late rows go.
@@ -79,7 +82,9 @@ impl PatternSpec {
 
     /// Whether the pattern is strict, so that it uses its lane.
     pub fn is_strict(&self) -> bool {
-        self.timed_out.is_none() && Positions::of(&self.ast).is_some()
+        // A strict one has as many as it has positions at most.
+        let fits = |positions: Positions| self.partials_max.is_none_or(|m| positions.len() <= m);
+        self.timed_out.is_none() && Positions::of(&self.ast).is_some_and(fits)
     }
 
     /// Reads rows as they are behind the stage, when all its operators have asked.
@@ -159,7 +164,8 @@ impl Pattern {
             Err(tests) => {
                 let nfa = Nfa::new(&spec.ast, dynamic)?;
                 let (store, skip) = (Store::new(layout.clone()), skip(&spec.ast));
-                let machine = Machine::new(nfa, store, tests, spec.ast.within, skip);
+                let mut machine = Machine::new(nfa, store, tests, spec.ast.within, skip);
+                machine.partials_max = spec.partials_max.unwrap_or(usize::MAX);
                 Executor::Machine(Box::new(machine))
             }
         };
@@ -325,7 +331,11 @@ impl Ordered for Pattern {
     }
 
     fn ledger(&self) -> Ledger {
-        self.ledger
+        let given_up = match &self.executor {
+            Executor::Machine(machine) => machine.given_up,
+            Executor::Strict(_) => 0,
+        };
+        Ledger { given_up, ..self.ledger }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::expr::{not_empty, report};
-use super::settings::{Sign, millis};
+use super::settings::{Sign, millis, number};
 use super::transform::{Made, made};
 use crate::expr::{Condition, Scope, compile_match_select};
 use crate::ground::schema::{Column, DataType, SchemaRef};
@@ -69,7 +69,11 @@ pub fn pattern(input: &SchemaRef, pattern: &Pattern, out: &mut Diagnostics) -> O
         }
     };
     let texts = texts.iter().map(|text| text.value.clone()).collect();
-    let plan = PatternPlan { ast, conditions, texts, select, emit };
+    let partials_max = match &pattern.max_partial_matches {
+        None => None,
+        Some(most) => Some(number("max_partial_matches", most, 1, i64::MAX, out)? as usize),
+    };
+    let plan = PatternPlan { ast, conditions, texts, select, emit, partials_max };
     made(TransformKind::Pattern(Box::new(plan)), [main, input.clone(), matches])
 }
 

@@ -15,6 +15,7 @@ pub struct Pattern {
     pub steps: Spanned<Vec<Step>>,
     pub select: Named<Text>,
     pub emit: Option<Spanned<PatternEmit>>,
+    pub max_partial_matches: Option<Spanned<i64>>,
 }
 
 /// How long a match may take.
@@ -202,6 +203,7 @@ pub fn pattern(fields: &mut Fields<'_>, reader: &mut Reader<'_>) -> Option<Patte
     let steps = fields.must("steps", reader);
     let select = fields.must("select", reader);
     let emit = fields.maybe("emit", reader);
-    let span = fields.span;
-    Some(Pattern { span, within, after_match, steps: steps?, select: select?, emit })
+    let max_partial_matches = fields.maybe("max_partial_matches", reader);
+    let (span, steps, select) = (fields.span, steps?, select?);
+    Some(Pattern { span, within, after_match, steps, select, emit, max_partial_matches })
 }

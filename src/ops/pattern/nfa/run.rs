@@ -67,6 +67,10 @@ pub struct Machine {
     pub tests: Tests,
     pub within: Within,
     pub skip: Skip,
+    /// So many open partial matches, and matches held, a key may have.
+    pub partials_max: usize,
+    /// Partial matches given up beyond that.
+    pub given_up: u64,
     partials: Vec<Partial>,
     next: Vec<Partial>,
     ready: Vec<Partial>,
@@ -180,6 +184,8 @@ impl Machine {
             tests,
             within,
             skip,
+            partials_max: usize::MAX,
+            given_up: 0,
             partials: Vec::new(),
             next: Vec::new(),
             ready: Vec::new(),
@@ -230,6 +236,9 @@ impl Machine {
             changed |= self.advance(self.partials[i], event, &mut kept);
         }
         if changed {
+            if self.partials_max < usize::MAX {
+                self.give_up(slot);
+            }
             if self.skip == Skip::None {
                 for partial in &self.ready {
                     let node = partial.node;
@@ -247,6 +256,19 @@ impl Machine {
         }
         if kept != NONE {
             self.store.release_event(kept);
+        }
+    }
+
+    /// Ends the partial matches in `next` that began first, until the key has no more than it may,
+    /// with the matches that they hold back. The start state's is not one.
+    fn give_up(&mut self, slot: u32) {
+        let held = self.store.held.get(&slot).map_or(0, Vec::len);
+        let most = self.partials_max.saturating_sub(held);
+        while self.next.len().saturating_sub(1) > most {
+            let Some(first) = self.next.first().filter(|first| !first.is_start()) else { return };
+            self.store.release(first.node);
+            heap::pop(&mut self.next);
+            self.given_up += 1;
         }
     }
 

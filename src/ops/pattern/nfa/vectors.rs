@@ -160,6 +160,7 @@ pub(crate) fn spec(ast: Ast, texts: &[String], timed_out: Option<usize>) -> Patt
         timed_out,
         known: Known { key: vec![3], event_time: Some(4) },
         lane: Lane::side_by_side(1).remove(0),
+        partials_max: None,
         ast,
     }
 }

@@ -61,8 +61,14 @@ impl Positions {
         Some(Positions { test, of_step, within: ast.within, skip_past })
     }
 
-    fn len(&self) -> usize {
+    /// How many rows a match has.
+    pub fn len(&self) -> usize {
         self.test.len()
+    }
+
+    /// Whether a match has no rows; none is like that.
+    pub fn is_empty(&self) -> bool {
+        self.test.is_empty()
     }
 
     /// The step that a position belongs to.
