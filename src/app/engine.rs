@@ -161,7 +161,7 @@ pub fn run(job: Job) -> Result<(), RunError> {
     host_uring::check(placement.shards())?;
     let shards = placement.shards();
     let Resume { store, from, durable, newest, shared, copier } =
-        resume(pipeline, &job.restore, &mut notes)?;
+        resume(pipeline, shards, &job.restore, &mut notes)?;
     if let Some(copier) = &copier {
         let _ = job.live.outgoing.set(copier.outgoing.clone());
     }

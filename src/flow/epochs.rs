@@ -159,6 +159,9 @@ struct Under {
     cuts: Vec<(u64, Option<u64>)>,
     /// Where each source began, and whether it was left unread.
     begun: Vec<(Option<u64>, bool)>,
+    /// Sources that are not yet where they go on from: a reader that is long in coming there would
+    /// miss its barrier, and all others would wait for it.
+    not_there: usize,
     /// Rows are read: tables that are waited for are there, so barriers can pass.
     started: bool,
     /// No further epoch begins: a shard has ended.
@@ -203,6 +206,7 @@ impl Epochs {
             ends: vec![None; names.len()],
             cuts: vec![(0, None); names.len()],
             begun: vec![(None, false); names.len()],
+            not_there: names.len(),
             started: false,
             over: false,
             is_stopping: false,
@@ -255,14 +259,18 @@ impl Epochs {
         }
     }
 
-    /// Whether rows are read: epochs may begin.
+    /// Whether rows are read, of all sources: epochs may begin.
     pub fn has_started(&self) -> bool {
-        self.lock().started
+        self.lock().has_started()
     }
 
-    /// Notes where a source is before anything is read.
+    /// Notes where a source is before anything is read, and that it is there: once for each.
     pub fn note_begin(&self, source: usize, position: Option<u64>) {
-        self.lock().begun[source].0 = position;
+        let mut under = self.lock();
+        under.begun[source].0 = position;
+        under.not_there -= 1;
+        drop(under);
+        self.changed.notify_all();
     }
 
     /// Notes that all shards let go of what a source gave; false if it cannot be read again.
@@ -402,7 +410,7 @@ impl Epochs {
         };
         let most = Duration::from_millis(self.rhythm.timeout_ms);
         let mut patience = self.patience();
-        drop(self.changed.wait_while(self.lock(), |under| !under.started && !under.over));
+        drop(self.changed.wait_while(self.lock(), |under| !under.has_started() && !under.over));
         let mut pause = Duration::from_millis(interval);
         loop {
             self.wait(pause, |under| !under.over);
@@ -466,6 +474,10 @@ impl Under {
     fn next(&mut self) {
         self.epoch += 1;
         self.shares.iter_mut().for_each(|share| *share = None);
+    }
+
+    fn has_started(&self) -> bool {
+        self.started && self.not_there == 0
     }
 
     fn progress(&self) -> Progress {

@@ -149,6 +149,8 @@ impl Feed {
     pub fn place(&self) -> Place {
         let Feed { turn, carry, idle, still, barrier, .. } = *self;
         let is_done = self.done.is_some() || self.had_ended;
+        // Behind a source's end its reader begins with the first shard.
+        let turn = if is_done { 0 } else { turn };
         Place { turn, carry, idle, still, is_done, barrier }
     }
 
@@ -221,7 +223,7 @@ impl Feed {
                     for at in (0..self.inlets.len()).filter(|&at| at != self.turn) {
                         match self.inlets[at].take().await? {
                             Message::Barrier { epoch: other, .. } if other == epoch => {}
-                            _ => return Err(Ended::Aborted),
+                            _ => return Err(strange(epoch)),
                         }
                     }
                     self.turn = 0;
@@ -263,8 +265,7 @@ impl Feed {
         if let Some(&epoch) = places.first() {
             // Stages count their blocks alike, so all shards say so together.
             if has_part || places.iter().any(|&other| other != epoch) {
-                let why = "shards of a stage are at a barrier behind different blocks (a bug)";
-                return Err(Ended::Failed(RunError::Host(why.into())));
+                return Err(strange(epoch));
             }
             self.barrier = Some(epoch);
             return Ok(Step::Barrier);
@@ -340,6 +341,14 @@ impl Feed {
         }
         Step::Done
     }
+}
+
+/// Shards of a producer do not agree where the barrier of an epoch lies.
+fn strange(epoch: u64) -> Ended {
+    Ended::Failed(RunError::Host(format!(
+        "the barrier of epoch {epoch} lies behind different blocks on different shards; this is a \
+         bug: run from the checkpoint before it (`--restore PATH`), and please report it"
+    )))
 }
 
 /// The feed whose next block is taken: the one whose watermark is lowest, so that event time

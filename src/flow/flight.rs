@@ -219,6 +219,28 @@ pub fn has_rows(shard: &RestoredShard, number: usize) -> Result<bool, RunError> 
     Ok(feeds_of(shard, number)?.iter().any(Kept::has_rows))
 }
 
+/// Whether a run of so many shards can take up what is in flight in a checkpoint.
+///
+/// # Errors
+/// [`RunError`]: it cannot, and what to do; or a file that is damaged.
+pub fn can_take_up(shards: &[RestoredShard], have: usize) -> Result<(), RunError> {
+    let had = shards.len();
+    if had == have {
+        return Ok(());
+    }
+    for (number, shard) in shards.iter().enumerate() {
+        if has_rows(shard, number)? {
+            return refused(format!(
+                "it has rows in flight between {had} shards, since barriers overtook them \
+                 (`checkpoint.unaligned`), and this run has {have}; run it once more with \
+                 `cores = {had}` and end it in order (SIGTERM): the checkpoint of its end has none \
+                 in flight"
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn feeds_of(shard: &RestoredShard, number: usize) -> Result<Vec<Kept<'_>>, RunError> {
     let Some((name, bytes)) = shard.read.iter().find(|(name, _)| name.starts_with(FLIGHT)) else {
         return Ok(Vec::new());
@@ -311,15 +333,8 @@ impl InFlight {
         if !shards.iter().flatten().any(Kept::has_rows) {
             return Ok(InFlight::default());
         }
-        let (had, have) = (shards.len(), graph.shards);
-        if had != have {
-            return refused(format!(
-                "it has rows in flight between {had} shards, since barriers overtook them \
-                 (`checkpoint.unaligned`), and this run has {have}; run it once more with \
-                 `cores = {had}` and end it in order (SIGTERM): the checkpoint of its end has none \
-                 in flight"
-            ));
-        }
+        let have = graph.shards;
+        can_take_up(&restored.shards, have)?;
         let mut own = InFlight::default();
         for kept in shards.into_iter().nth(graph.shard).unwrap_or_default() {
             let found = about.iter().position(|exchange| {
@@ -351,7 +366,12 @@ impl InFlight {
             return gone(&kept, "have other columns now");
         }
         if kept.messages.len() != shards {
-            return refused(format!("`{}` has rows in flight of too few shards", kept.stage));
+            return refused(format!(
+                "its rows in flight to `{}` are of {} shards and not of {shards}: it is damaged; \
+                 take an older one (`--restore PATH`)",
+                kept.stage,
+                kept.messages.len()
+            ));
         }
         let mut ahead = Vec::with_capacity(shards);
         for messages in kept.messages {

@@ -59,13 +59,14 @@ impl Reader {
         stop: &AtomicBool,
         epochs: &Epochs,
     ) -> Result<(), RunError> {
+        // None begins before all sources are where they go on from.
+        let mut epoch = epochs.wanted();
         if let Some(position) = self.resume {
             let resumed = self.source.resume(position);
             resumed.map_err(|error| RunError::of(&self.name, error))?;
         }
         epochs.note_begin(self.place, self.source.position());
         let (mut turn, mut quiet_ms) = (0, 0u64);
-        let mut epoch = epochs.wanted();
         loop {
             if epochs.wanted() > epoch {
                 epoch = epochs.wanted();

@@ -9,8 +9,8 @@
 //!                                 of it: that is saved, then worked off when the image is made
 //! ```
 //!
-//! 1. While a task waits for barriers it empties its rings, all of them. So a sender in the middle
-//!    of a block comes to its end, sees that the epoch overtakes, and sends its barrier.
+//! 1. While a task waits for barriers it empties its rings, each up to its barrier. So a sender in
+//!    the middle of a block comes to its end, sees that the epoch overtakes, and sends its barrier.
 //! 2. What waits outside the rings is bounded (`FLIGHT_MESSAGES_MAX`): beyond that a task goes on
 //!    with its blocks first.
 //! 3. An epoch that was given up is told by a barrier of a newer one; what was taken for it is

@@ -19,8 +19,9 @@ pub const BLOCK_ROWS: usize = 4096;
 pub const BLOCKS_QUEUED: usize = 4;
 /// Messages a ring between two shards holds; a full one stops the sender.
 pub const RING_MESSAGES: usize = 16;
-/// Messages of one ring that wait outside it since a barrier overtook them, beyond which no other
-/// barrier overtakes more: what checkpoints have in flight stays within this, a ring and a block.
+/// Messages of one ring that wait outside it since a barrier overtook them, beyond which a task
+/// that sources feed lets no other barrier overtake more. On top of it comes what one barrier finds
+/// on its way: a ring, and the blocks that are queued for the producer.
 pub const FLIGHT_MESSAGES_MAX: usize = 4 * RING_MESSAGES;
 /// Key groups: the grain in which keys move between shards when their number changes.
 pub const KEY_GROUPS: usize = 128;

@@ -75,7 +75,11 @@ impl Cache {
     /// Whether a block of so many bytes that was just read should be taken in: there is room, or it
     /// was missed lately, too. O(1).
     pub fn wants(&mut self, key: CacheKey, bytes: usize) -> bool {
-        if self.bytes + bytes + size_of::<Block>() + OVERHEAD <= self.bytes_max {
+        let bytes = bytes + size_of::<Block>() + OVERHEAD;
+        if bytes > self.bytes_max / 8 {
+            return false;
+        }
+        if self.bytes + bytes <= self.bytes_max {
             return true;
         }
         let hash = hash(key);
@@ -119,7 +123,8 @@ impl Cache {
     pub fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
         let ghosts = ghosts(bytes_max);
-        if ghosts != self.ghosts.len() {
+        if ghosts > self.ghosts.len() {
+            // What was remembered is forgotten. A bound that comes and goes does that once.
             self.ghosts.clear();
             self.ghosts.resize(ghosts, 0);
         }

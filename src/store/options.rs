@@ -89,7 +89,8 @@ impl Options {
         self.memory_bytes / 2
     }
 
-    /// Bytes that filters and top indexes may have: a quarter. Tables beyond have no filter.
+    /// Bytes that filters, fences and top indexes may have: a quarter. Tables beyond have neither
+    /// filter nor fences.
     pub fn tables_bytes(&self) -> usize {
         self.memory_bytes / 4
     }

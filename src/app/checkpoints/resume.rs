@@ -19,6 +19,7 @@ use crate::app::engine::RunError;
 use crate::edge::objects::Objects;
 use crate::flow;
 use crate::flow::epochs::Store;
+use crate::flow::flight;
 use crate::flow::snapshot::Restored;
 use crate::plan::build::From;
 use crate::plan::graph::Pipeline;
@@ -47,6 +48,7 @@ pub struct Resume {
 /// read.
 pub fn resume(
     pipeline: &Pipeline,
+    shards: usize,
     restore: &Restore,
     notes: &mut Vec<String>,
 ) -> Result<Resume, RunError> {
@@ -80,10 +82,10 @@ pub fn resume(
             let text = path.to_string_lossy();
             let typed = |error| named(&format!("`--restore {text}`"), error);
             let (origin, epoch) = Origin::find(&text, &environment).map_err(typed)?;
-            let (found, shared) = go_to(&mut keeper, pipeline, &origin, epoch, notes)?;
+            let (found, shared) = go_to(&mut keeper, (pipeline, shards), &origin, epoch, notes)?;
             (Some(found), shared, remote)
         }
-        Restore::Latest => latest(&mut keeper, pipeline, remote, notes)?,
+        Restore::Latest => latest(&mut keeper, (pipeline, shards), remote, notes)?,
     };
     keeper.drop_incoming().map_err(of)?;
     let manifest = found.as_ref().map(|found| found.manifest.clone());
@@ -144,12 +146,12 @@ fn named(what: &str, error: PortError) -> RunError {
 /// its past; and the remote.
 fn latest(
     keeper: &mut Keeper,
-    pipeline: &Pipeline,
+    run: (&Pipeline, usize),
     remote: Option<Objects>,
     notes: &mut Vec<String>,
 ) -> Result<(Option<Found>, u64, Option<Objects>), RunError> {
     if let Some(found) = keeper.folder.latest(notes).map_err(of)? {
-        fits(pipeline, &found.manifest)?;
+        fits(run, &found)?;
         let newest = keeper.folder.epochs().map_err(of)?.first().copied();
         let shared = if newest == Some(found.manifest.epoch) {
             keeper.follow(Some(&found.manifest))
@@ -171,7 +173,7 @@ fn latest(
     })?;
     let found = match epochs.is_empty() {
         true => None,
-        false => Some(go_to(keeper, pipeline, &origin, None, notes)?),
+        false => Some(go_to(keeper, run, &origin, None, notes)?),
     };
     let Origin::Remote(objects) = origin else { unreachable!("it was made above") };
     let (found, shared) = found.map_or((None, 0), |(found, shared)| (Some(found), shared));
@@ -188,7 +190,7 @@ fn leave_line(keeper: &mut Keeper, from: &Manifest) -> Result<u64, RunError> {
 /// epoch parts are of its past.
 fn go_to(
     keeper: &mut Keeper,
-    pipeline: &Pipeline,
+    run: (&Pipeline, usize),
     origin: &Origin,
     epoch: Option<u64>,
     notes: &mut Vec<String>,
@@ -196,7 +198,7 @@ fn go_to(
     if let Origin::Folder(folder) = origin
         && keeper.folder.path.canonicalize().is_ok_and(|own| own == folder.path)
     {
-        return go_back(keeper, pipeline, epoch, notes);
+        return go_back(keeper, run, epoch, notes);
     }
     let epochs = match epoch {
         Some(epoch) => vec![epoch],
@@ -207,7 +209,7 @@ fn go_to(
         let incoming = keeper.incoming().map_err(of)?;
         match origin.bring(epoch, &incoming).and_then(|()| incoming.read(epoch)) {
             Ok(mut found) => {
-                let fitting = fits(pipeline, &found.manifest);
+                let fitting = fits(run, &found);
                 if let Err(error) = fitting {
                     keeper.drop_incoming().map_err(of)?;
                     return Err(error);
@@ -241,7 +243,7 @@ fn go_to(
 /// As [`go_to`], for a checkpoint that lies here.
 fn go_back(
     keeper: &mut Keeper,
-    pipeline: &Pipeline,
+    run: (&Pipeline, usize),
     epoch: Option<u64>,
     notes: &mut Vec<String>,
 ) -> Result<(Found, u64), RunError> {
@@ -250,7 +252,7 @@ fn go_back(
         None => keeper.folder.latest(notes).map_err(of)?,
     };
     let found = found.ok_or_else(|| gone(keeper.folder.path.display()))?;
-    fits(pipeline, &found.manifest)?;
+    fits(run, &found)?;
     let epoch = found.manifest.epoch;
     let newest = keeper.folder.epochs().map_err(of)?.first().copied();
     if newest == Some(epoch) {
@@ -272,8 +274,9 @@ fn moved(count: usize, which: &str, aside: &Path) -> String {
     format!("{count} {which} checkpoint{s} moved to {}", aside.display())
 }
 
-/// Refuses a checkpoint that is not of this pipeline.
-fn fits(pipeline: &Pipeline, manifest: &Manifest) -> Result<(), RunError> {
+/// Refuses a checkpoint that is not of this pipeline, or not for so many shards.
+fn fits((pipeline, shards): (&Pipeline, usize), found: &Found) -> Result<(), RunError> {
+    let manifest = &found.manifest;
     let other = |reason: String| Err(RunError::Failed(flow::RunError::of("checkpoint", reason)));
     if manifest.pipeline != pipeline.name {
         return other(format!(
@@ -291,5 +294,5 @@ fn fits(pipeline: &Pipeline, manifest: &Manifest) -> Result<(), RunError> {
             gone.name
         ));
     }
-    Ok(())
+    Ok(flight::can_take_up(&found.shards, shards)?)
 }

@@ -35,6 +35,9 @@ fn epochs(kept: &Arc<Kept>, tolerable_failures: usize) -> Epochs {
     };
     let epochs = Epochs::new(vec!["a".into()], 2, 4, rhythm, Some(Box::new(kept.clone())));
     epochs.start();
+    assert!(!epochs.has_started(), "a source is not where it goes on from");
+    epochs.note_begin(0, Some(0));
+    assert!(epochs.has_started());
     epochs
 }
 

@@ -38,18 +38,24 @@ impl Fences {
         Fences { skip, heads: Vec::new(), pages: vec![0] }
     }
 
-    /// Adds the block that follows the ones so far, up to a last key; false if it does not lie
-    /// there, or too far away for a page's number.
+    /// Adds the block that follows the ones so far, from a byte to another, up to a last key; false
+    /// if it does not lie there, or too far away for a page's number.
     #[must_use]
-    pub fn add(&mut self, last: &[u8], at: u64, len: u64) -> bool {
+    pub fn add(&mut self, last: &[u8], at: u64, end: u64) -> bool {
         let head = self.head(last);
-        let end = u32::try_from((at + len) / PAGE as u64);
-        let follows = self.pages.last().is_some_and(|&page| u64::from(page) * PAGE as u64 == at);
+        let is_page = end.is_multiple_of(PAGE as u64) && end > at;
+        let page = u32::try_from(end / PAGE as u64);
         let is_in_order = self.heads.last().is_none_or(|&before| before <= head);
-        let (Ok(end), true) = (end, follows && is_in_order && len > 0) else { return false };
+        let is_next = is_page && is_in_order && self.end() == at;
+        let (Ok(end), true) = (page, is_next) else { return false };
         self.heads.push(head);
         self.pages.push(end);
         true
+    }
+
+    /// Where the last block ends.
+    pub fn end(&self) -> u64 {
+        self.pages.last().map_or(0, |&page| u64::from(page) * PAGE as u64)
     }
 
     /// Where a key is. O(log blocks).
@@ -106,7 +112,7 @@ mod tests {
             let blocks: Vec<&[&str]> = keys.chunks(step).collect();
             for (i, block) in blocks.iter().enumerate() {
                 let end = block[block.len() - 1].as_bytes();
-                prop_assert!(fences.add(end, i as u64 * 8192, 8192));
+                prop_assert!(fences.add(end, i as u64 * 8192, (i as u64 + 1) * 8192));
             }
             let wanted = format!("{prefix}{wanted}");
             let asked = keys.iter().copied().chain([wanted.as_str()]);
@@ -134,10 +140,12 @@ mod tests {
     fn blocks_with_a_gap_between_them_are_refused() {
         let mut fences = Fences::new(b"a", b"z");
         assert!(fences.add(b"c", 0, 4096));
-        assert!(!fences.add(b"d", 8192, 4096), "a page is left out");
-        assert!(!fences.add(b"b", 4096, 4096), "keys fall");
+        assert!(!fences.add(b"d", 8192, 12288), "a page is left out");
+        assert!(!fences.add(b"b", 4096, 8192), "keys fall");
         assert!(!fences.add(b"d", 4096, 1 << 45), "no page has that number");
-        assert!(fences.add(b"d", 4096, 4096));
+        assert!(!fences.add(b"d", 4096, 4096) && !fences.add(b"d", 4096, 5000), "no whole page");
+        assert!(fences.add(b"d", 4096, 8192));
+        assert_eq!(fences.end(), 8192);
         assert_eq!(fences.find(b"cc"), Fenced::At(4096, 4096));
         assert_eq!(fences.find(b"a"), Fenced::At(0, 4096));
         assert_eq!((fences.find(b"c"), fences.find(b"x")), (Fenced::Unsure, Fenced::Nowhere));

@@ -9,13 +9,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::fences::{FENCE_BYTES, Fenced, Fences};
 use super::{Footer, TableCursor, TableMeta};
-use crate::ground::limits::{STORE_BLOCK_BYTES_MAX, STORE_REQUEST_BYTES};
+use crate::ground::limits::{STORE_BLOCK_BYTES_MAX, STORE_BLOCK_RAW_BYTES, STORE_REQUEST_BYTES};
 use crate::store::block::{Block, BlockKind, Place, sealed_len, search, unseal, unseal_in, word};
 use crate::store::cache::Cache;
 use crate::store::disk::{File, PAGE};
 use crate::store::entry::Entry;
 use crate::store::error::StoreError;
 use crate::store::filter::Filter;
+
+/// Bytes of unpacked blocks beyond which the memory for them is given back.
+const ROOM_BYTES_MAX: usize = 2 * STORE_BLOCK_RAW_BYTES;
 
 /// What memory knows of where a key is in a table.
 pub enum Look<T> {
@@ -177,6 +180,11 @@ impl<F: File> Table<F> {
         }
         let sealed = self.file.read_at(at, len as usize).await?;
         let room = &mut room.borrow_mut();
+        if room.len() > ROOM_BYTES_MAX {
+            // A single large entry was there.
+            room.truncate(0);
+            room.shrink_to(ROOM_BYTES_MAX);
+        }
         let place = Place { file_id: self.meta.id, at };
         let raw = unseal_in(BlockKind::Data, &sealed, place, room);
         let raw = raw.map_err(|what| self.corrupt(at, what))?;
@@ -316,7 +324,11 @@ impl<F: File> Table<F> {
             let read = at + sealed.len() as u64;
             let wanted = (end - read).min(STORE_REQUEST_BYTES as u64) as usize;
             if wanted > 0 {
-                sealed.extend_from_slice(&self.file.read_at(read, wanted).await?);
+                let bytes = self.file.read_at(read, wanted).await?;
+                if bytes.len() < wanted {
+                    return Err(self.corrupt(read, "the file ends in its index"));
+                }
+                sealed.extend_from_slice(&bytes);
             }
             let mut used = 0;
             while let Some(len) = sealed_len(&sealed[used..]) {
@@ -333,6 +345,9 @@ impl<F: File> Table<F> {
             }
             sealed.drain(..used);
         }
+        if fences.end() != self.footer.index_at {
+            return Err(self.corrupt(self.footer.index_at, "an index leaves blocks out"));
+        }
         fences.shrink();
         Ok(fences)
     }
@@ -342,7 +357,8 @@ impl<F: File> Table<F> {
         for entry in (0..index.len()).map(|i| index.entry(i)) {
             let place = word(entry.value, 0).zip(word(entry.value, 8));
             let is_next = place.is_some_and(|(data_at, len)| {
-                data_at + len <= self.footer.index_at && fences.add(entry.key, data_at, len)
+                let end = data_at.checked_add(len).filter(|end| *end <= self.footer.index_at);
+                end.is_some_and(|end| fences.add(entry.key, data_at, end))
             });
             if !is_next {
                 return Err(self.corrupt(at, "an index leads out of its table"));

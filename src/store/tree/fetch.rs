@@ -179,7 +179,7 @@ impl<D: Disk> Tree<D> {
         });
         let mut failed = Ok(());
         fly(reads, STORE_READS_IN_FLIGHT, |done: Result<(), StoreError>| {
-            if done.is_err() {
+            if failed.is_ok() {
                 failed = done;
             }
         })
