@@ -238,6 +238,11 @@ impl<F: File> Table<F> {
             if cursor.is_at_block_start() && self.seek(entry.key, &cache).await? != at {
                 return Err(self.corrupt(self.footer.index_at, "the index leads elsewhere"));
             }
+            let fenced = self.fences.as_ref().map_or(Fenced::Unsure, |f| f.find(entry.key));
+            let is_there = matches!(fenced, Fenced::At(found, _) if found == at);
+            if !is_there && fenced != Fenced::Unsure {
+                return Err(self.corrupt(self.footer.index_at, "a fence leads elsewhere"));
+            }
             last = Some(entry.key.to_vec());
             entries += 1;
             cursor.next().await?;
