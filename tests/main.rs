@@ -10,6 +10,7 @@ mod command;
 mod configs;
 mod crash;
 mod csv_header;
+mod flink_patterns;
 mod fraud;
 mod lookups;
 mod own_tests;

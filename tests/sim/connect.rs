@@ -24,6 +24,8 @@ pub struct SimConnect {
     pub blocks: BTreeMap<String, Blocks>,
     /// Of so many looks at a source one finds nothing yet; none: all.
     pub idle_one_in: Option<usize>,
+    /// Behind so many blocks sources have nothing more for now.
+    pub held_at: Option<usize>,
 }
 
 struct SimSource {
@@ -31,6 +33,7 @@ struct SimSource {
     blocks: Blocks,
     given: usize,
     idle_one_in: Option<usize>,
+    held_at: Option<usize>,
     is_bounded: bool,
 }
 
@@ -38,6 +41,9 @@ impl Source for SimSource {
     fn next(&mut self, _wait_ms: u64) -> Result<Next, PortError> {
         wait_a_little();
         if self.idle_one_in.is_some_and(|times| Machine::current().below(times) == 0) {
+            return Ok(Next::Idle);
+        }
+        if self.held_at == Some(self.given) {
             return Ok(Next::Idle);
         }
         let Some(block) = self.blocks.get(self.given) else { return Ok(Next::End) };
@@ -75,7 +81,8 @@ impl Connect for SimConnect {
         let (name, idle_one_in) = (plan.name.as_str().into(), self.idle_one_in);
         // One that nobody waits for ends all the same, so that runs do.
         let is_bounded = plan.name != lookups::LIVE;
-        Ok(Box::new(SimSource { name, blocks, given: 0, idle_one_in, is_bounded }))
+        let held_at = self.held_at;
+        Ok(Box::new(SimSource { name, blocks, given: 0, idle_one_in, held_at, is_bounded }))
     }
 
     fn decode(&self, plan: &SourcePlan) -> Result<Box<dyn Decode>, RunError> {

@@ -56,6 +56,8 @@ pub struct Given<'a> {
     pub idle_one_in: Option<usize>,
     /// Number of the run's folder of stores.
     pub number: usize,
+    /// Sources have no more than so many blocks, and the power goes once a checkpoint has them.
+    pub held_at: Option<usize>,
 }
 
 /// How a run ended.
@@ -137,7 +139,8 @@ fn lead(machine: &Rc<Machine>, given: &Given<'_>, saw: &mut Saw) -> Result<(), R
     let (shards, epoch) = (given.shards, durable.unwrap_or(0));
     let epochs = Arc::new(Epochs::new(names, shards, epoch, rhythm, Some(Box::new(folder))));
     let gauges = Arc::new(Gauges::new(component::count(pipeline), shards));
-    let connect = SimConnect { blocks: given.blocks.clone(), idle_one_in: given.idle_one_in };
+    let (blocks, idle_one_in) = (given.blocks.clone(), given.idle_one_in);
+    let connect = SimConnect { blocks, idle_one_in, held_at: given.held_at };
     let state = given.hot_bytes.map(|bytes| StateSettings {
         data_dir: PathBuf::from(ROOT),
         folder: format!("state/run-{}", given.number),
@@ -261,6 +264,10 @@ impl Run<'_> {
         let (machine, epochs, over) = (self.machine.clone(), self.epochs.clone(), is_over.clone());
         let (supervisor, given_up) = (self.supervisor.clone(), self.given_up.clone());
         let (pause, given_up_one_in) = (given.pause, given.given_up_one_in);
+        let held_at = given.held_at.map(|blocks| {
+            let of = |(name, all): (&String, &Blocks)| (name.clone(), all.len().min(blocks) as u64);
+            given.blocks.iter().map(of).collect::<BTreeMap<String, u64>>()
+        });
         let overtake_behind = match given.unaligned {
             Unaligned::AfterMs(steps) => Some(steps),
             Unaligned::Always | Unaligned::Never => None,
@@ -268,7 +275,8 @@ impl Run<'_> {
         self.machine.spawn(Thread::Coordinator, false, async move {
             let up = (given_up_one_in, &*given_up);
             let rhythm = (pause, overtake_behind);
-            if let Err(error) = coordinate(&machine, &epochs, folder, rhythm, up).await {
+            let held_at = held_at.as_ref();
+            if let Err(error) = coordinate(&machine, &epochs, folder, rhythm, up, held_at).await {
                 supervisor.fail(of(error));
             }
             over.set(true);
@@ -283,6 +291,7 @@ async fn coordinate(
     folder: Folder,
     (pause, overtake_behind): (usize, Option<u64>),
     (given_up_one_in, given_up): (Option<usize>, &Cell<u64>),
+    held_at: Option<&BTreeMap<String, u64>>,
 ) -> Result<(), PortError> {
     let mut patience = epochs.patience();
     while !epochs.has_started() && epochs.progress() != Progress::Over {
@@ -306,6 +315,12 @@ async fn coordinate(
         let written = match (epochs.take(), epochs.progress()) {
             (Some((checkpoint, shares)), _) => {
                 let written = folder.write(&checkpoint, &shares);
+                let positions = checkpoint.positions.iter();
+                let stands: BTreeMap<_, _> =
+                    positions.filter_map(|(name, at)| Some((name.clone(), (*at)?))).collect();
+                if written.is_ok() && held_at == Some(&stands) {
+                    machine.turn_off();
+                }
                 epochs.done(checkpoint.epoch, written, Duration::ZERO)
             }
             (None, Progress::Over) => return Ok(()),

@@ -181,6 +181,11 @@ impl Machine {
         self.is_off.get()
     }
 
+    /// The power goes.
+    pub fn turn_off(&self) {
+        self.is_off.set(true);
+    }
+
     /// Steps so far.
     pub fn steps(&self) -> u64 {
         self.steps.get()

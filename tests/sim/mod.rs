@@ -2,6 +2,7 @@
 //! with other numbers of shards, on disks that fail; what it commits must be what one calm run
 //! does, once each. docs/simulation.md says how it works and how a seed is run again.
 
+mod cases;
 mod connect;
 mod files;
 mod folder;

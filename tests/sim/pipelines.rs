@@ -174,16 +174,7 @@ impl Kind {
             Kind::Two => TWO,
             Kind::Lookup => lookups::PIPELINE,
         };
-        let text = format!("{HEAD}{text}");
-        let outcome = plan::read(&plan::Input {
-            path: "sim.toml",
-            text: &text,
-            overrides: &[],
-            environment: &|_| None,
-            catalogue: &CATALOGUE,
-        });
-        let found = outcome.found;
-        outcome.pipeline.unwrap_or_else(|| panic!("{self:?}: {found:?}"))
+        read(&format!("{HEAD}{text}"))
     }
 
     /// Names of its sinks.
@@ -263,6 +254,19 @@ fn rows(seed: u64, count: usize, late_ms: i64) -> Vec<Row> {
         Row { id, key, value: chance.below(10) as i64, time }
     };
     (0..count).map(row).collect()
+}
+
+/// The checked pipeline of a text.
+pub fn read(text: &str) -> Pipeline {
+    let outcome = plan::read(&plan::Input {
+        path: "sim.toml",
+        text,
+        overrides: &[],
+        environment: &|_| None,
+        catalogue: &CATALOGUE,
+    });
+    let found = outcome.found;
+    outcome.pipeline.unwrap_or_else(|| panic!("{found:?}"))
 }
 
 /// A key as it is written.

@@ -234,6 +234,7 @@ impl<'a> World<'a> {
             idle_one_in: [None, Some(3), Some(20)][chance.below(3)]
                 .filter(|_| self.kind != Kind::Two),
             number: self.number,
+            held_at: None,
         };
         let given_up_one_in = chance.one_in(3).then_some(3);
         let given = Given {
@@ -387,6 +388,7 @@ fn calm(kind: Kind, input: u64) -> Output {
         given_up_one_in: None,
         idle_one_in: None,
         number: 0,
+        held_at: None,
     };
     let manners = Manners {
         seed: 0,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::expr::{not_empty, report};
-use super::settings::{Sign, millis, number};
+use super::settings::number;
 use super::transform::{Made, made};
 use crate::expr::{Condition, Scope, compile_match_select};
 use crate::ground::schema::{Column, DataType, SchemaRef};
@@ -24,7 +24,7 @@ pub fn pattern(input: &SchemaRef, pattern: &Pattern, out: &mut Diagnostics) -> O
     let steps = pattern.steps.value.iter().map(|step| tree(step, &mut texts)).collect();
     let within = within(pattern.within.as_ref(), out);
     let after_match = after_match(pattern);
-    let ast = Ast { steps, within: within.unwrap_or_default(), after_match };
+    let ast = Ast { steps, within, after_match };
     let refused = check(&ast, texts.len());
     let is_good = refused.is_ok();
     for refusal in refused.err().unwrap_or_default() {
@@ -57,7 +57,7 @@ pub fn pattern(input: &SchemaRef, pattern: &Pattern, out: &mut Diagnostics) -> O
         }
     };
     let conditions: Vec<Condition> = conditions.into_iter().collect::<Option<_>>()?;
-    let select = select.filter(|_| is_good && within.is_some())?;
+    let select = select.filter(|_| is_good)?;
     let emit = pattern.emit.as_ref().map_or(PatternEmit::Final, |emit| emit.value);
     let matches = Arc::new(select.finish.schema());
     let main = match emit {
@@ -77,16 +77,19 @@ pub fn pattern(input: &SchemaRef, pattern: &Pattern, out: &mut Diagnostics) -> O
     made(TransformKind::Pattern(Box::new(plan)), [main, input.clone(), matches])
 }
 
-fn within(within: Option<&Within>, out: &mut Diagnostics) -> Option<ast::Within> {
-    Some(match within {
-        None => ast::Within::Unbounded,
-        Some(Within::Whole(ms)) => {
-            ast::Within::FirstAndLast(millis("within", ms, Sign::NotNegative, out)?)
-        }
-        Some(Within::BetweenEvents(ms)) => {
-            ast::Within::PreviousAndCurrent(millis("between_events", ms, Sign::NotNegative, out)?)
-        }
-    })
+/// Durations of nothing and less are no bound, as in Flink, and hardly meant.
+fn within(within: Option<&Within>, out: &mut Diagnostics) -> ast::Within {
+    let (key, ms, made): (_, _, fn(i64) -> ast::Within) = match within {
+        None => return ast::Within::Unbounded,
+        Some(Within::Whole(ms)) => ("within", ms, ast::Within::FirstAndLast),
+        Some(Within::BetweenEvents(ms)) => ("between_events", ms, ast::Within::PreviousAndCurrent),
+    };
+    if ms.value.0 <= 0 {
+        let message = format!("`{key}` is no bound, since it is not longer than nothing");
+        let hint = "leave it out, or give a time: within = \"10m\"";
+        out.add(Diagnostic::warning(Code::BadPattern, ms.span, message).hint(hint));
+    }
+    made(ms.value.0)
 }
 
 fn after_match(pattern: &Pattern) -> ast::AfterMatch {
