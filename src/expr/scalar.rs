@@ -115,6 +115,12 @@ impl Comparison {
         Some(Comparison { column, reference: reference as usize, compare, is_text })
     }
 
+    /// Whether it is the same comparison of the same column, whatever it is compared with.
+    pub fn is_like(&self, other: &Comparison) -> bool {
+        let of = |it: &Comparison| (it.column, it.compare, it.is_text);
+        of(self) == of(other)
+    }
+
     /// Whether it is TRUE, if that can be told from the slots alone: of texts only whether short
     /// ones are equal.
     #[inline(always)]

@@ -116,6 +116,14 @@ impl Program {
         Program::of(&Node::call(Op::Flag(bit), vec![word], DataType::Boolean))
     }
 
+    /// Column and bit, if it is [`Program::flag`].
+    pub fn as_flag(&self) -> Option<(usize, u32)> {
+        match &self.code.instructions[..] {
+            [Instruction { op: Op::Flag(bit), .. }] => Some((self.code.columns[0], *bit)),
+            _ => None,
+        }
+    }
+
     /// Reads the columns from other places: column c of the scope is at `place(c)`.
     pub fn remap(&mut self, place: impl Fn(usize) -> usize) {
         self.code.remap(place);

@@ -36,7 +36,7 @@ use crate::ops::order::Order;
 use crate::ops::order::ahead::Ahead;
 use crate::ops::output::Outputs;
 use crate::ops::pattern::PatternSpec;
-use crate::ops::pattern::strict::prefixes::Lane;
+use crate::ops::pattern::strict::set::Sets;
 use crate::port::{Decode, Encode, Sink, Source};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -367,7 +367,7 @@ impl Builder<'_> {
         stage.inputs = plan.inputs.iter().map(input).collect();
         let (mut specs, mut about_ordered) = (Vec::<PatternSpec>::new(), Vec::new());
         let schema = self.stage_schema(at);
-        let mut ahead = Ahead::new(schema);
+        let (mut ahead, sets) = (Ahead::new(schema), Sets::default());
         let event_time = self.topology.event_time(self.pipeline, &plan.inputs);
         for &member in &plan.members {
             let (outputs, targets) = self.about_outputs(member, Producer::Stage(at));
@@ -378,7 +378,7 @@ impl Builder<'_> {
                 outputs,
                 targets,
             };
-            match operators::keyed(transform, schema, event_time, &mut ahead)? {
+            match operators::keyed(transform, schema, event_time, &mut ahead, &sets)? {
                 operators::KeyedKind::Plain(operator) => {
                     stage.plain.push(Plain { operator, about });
                 }
@@ -389,10 +389,6 @@ impl Builder<'_> {
             }
         }
         if !specs.is_empty() {
-            let strict = specs.iter_mut().filter(|spec| spec.is_strict());
-            let strict: Vec<_> = strict.collect();
-            let lanes = Lane::side_by_side(strict.len());
-            strict.into_iter().zip(lanes).for_each(|(spec, lane)| spec.lane = lane);
             let specs = specs.into_iter().zip(&about_ordered);
             let operators = specs.map(|(spec, about): (_, &About)| {
                 operators::ordered(&about.name, spec, schema, &ahead)

@@ -13,7 +13,7 @@ use crate::ops::lookup::{self, Lookup, On};
 use crate::ops::map::Map;
 use crate::ops::order::ahead::Ahead;
 use crate::ops::pattern::strict::Known;
-use crate::ops::pattern::strict::prefixes::Lane;
+use crate::ops::pattern::strict::set::Sets;
 use crate::ops::pattern::{LatePort, Pattern, PatternSpec};
 use crate::ops::route::Route;
 use crate::ops::union::Union;
@@ -71,7 +71,8 @@ fn lookup_of(spec: &LookupSpec, input: &Schema, keep: Vec<usize>) -> Lookup {
 }
 
 /// The operator of a keyed transform, for rows of `input` whose event time is in column
-/// `event_time`. What waits in the ordering stage is asked for `ahead`.
+/// `event_time`. What waits in the ordering stage is asked for `ahead`; strict patterns go to
+/// `sets`.
 ///
 /// # Errors
 /// [`RunError`] if the transform is none, or its figures are out of the operator's range.
@@ -80,6 +81,7 @@ pub fn keyed(
     input: &Schema,
     event_time: Option<usize>,
     ahead: &mut Ahead,
+    sets: &Sets,
 ) -> Result<KeyedKind, RunError> {
     let refused = |reason: String| RunError::of(&plan.name, reason);
     Ok(match &plan.kind {
@@ -90,7 +92,7 @@ pub fn keyed(
         }
         TransformKind::Aggregate(spec) => KeyedKind::Plain(Box::new(Aggregate::new(&spec.select))),
         TransformKind::Pattern(spec) => {
-            let mut spec = pattern_of(plan, spec, input, event_time);
+            let mut spec = pattern_of(plan, spec, input, event_time, sets);
             spec.look_ahead(ahead);
             KeyedKind::Ordered(Box::new(spec))
         }
@@ -133,6 +135,7 @@ fn pattern_of(
     spec: &PatternPlan,
     input: &Schema,
     event_time: Option<usize>,
+    sets: &Sets,
 ) -> PatternSpec {
     let read = |name: &str| plan.outputs.iter().position(|out| out.name == name && out.is_read);
     PatternSpec {
@@ -140,7 +143,7 @@ fn pattern_of(
         conditions: spec.conditions.clone(),
         select: spec.select.clone(),
         known: Known { key: plan.key.clone(), event_time },
-        lane: Lane::side_by_side(1).remove(0),
+        sets: sets.clone(),
         late: read("late").map(|port| LatePort { port, heaped: input.heaped() }),
         timed_out: read("timed_out"),
         partials_max: spec.partials_max,

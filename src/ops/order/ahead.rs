@@ -19,12 +19,19 @@ pub struct Ahead {
     input_width: usize,
     columns: Vec<usize>,
     flags: Vec<Program>,
+    /// What tells each of them from others.
+    listings: Vec<String>,
 }
 
 impl Ahead {
     /// Nothing of rows of `input` yet.
     pub fn new(input: &Schema) -> Ahead {
-        Ahead { input_width: input.width(), columns: Vec::new(), flags: Vec::new() }
+        Ahead {
+            input_width: input.width(),
+            columns: Vec::new(),
+            flags: Vec::new(),
+            listings: Vec::new(),
+        }
     }
 
     /// Keeps columns of the input.
@@ -40,11 +47,16 @@ impl Ahead {
         }
     }
 
-    /// Has a condition evaluated ahead; what reads the outcome, to be remapped by
+    /// Has a condition evaluated ahead, equal ones once; what reads the outcome, to be remapped by
     /// [`Ahead::place`].
     pub fn flag(&mut self, condition: Program) -> Program {
-        let (word, bit) = (self.flags.len() / 64, self.flags.len() % 64);
-        self.flags.push(condition);
+        let listing = condition.listing();
+        let at = self.listings.iter().position(|known| *known == listing).unwrap_or_else(|| {
+            self.listings.push(listing);
+            self.flags.push(condition);
+            self.flags.len() - 1
+        });
+        let (word, bit) = (at / 64, at % 64);
         Program::flag(self.input_width + word, bit as u32)
     }
 

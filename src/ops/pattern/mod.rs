@@ -38,7 +38,7 @@ use nfa::{Nfa, TooLarge};
 use refs::Ref;
 use select::Selector;
 use show::Names;
-use strict::prefixes::Lane;
+use strict::set::Sets;
 use strict::{Known, Positions, Strict};
 
 /// All that the operator is made from.
@@ -54,8 +54,8 @@ pub struct PatternSpec {
     pub timed_out: Option<usize>,
     /// Columns that are the same in all rows of a key or hold the rows' time.
     pub known: Known,
-    /// Where a strict pattern has its prefixes: beside those of other patterns over the same keys.
-    pub lane: Lane,
+    /// Strict patterns over the same keys, which are run together.
+    pub sets: Sets,
     /// So many open partial matches a key may have: the one that began first is given up for one
     /// more, so that a key that is never done cannot take all memory.
     pub partials_max: Option<usize>,
@@ -80,8 +80,8 @@ impl PatternSpec {
         ahead.keep(self.select.columns());
     }
 
-    /// Whether the pattern is strict, so that it uses its lane.
-    pub fn is_strict(&self) -> bool {
+    /// Whether the pattern is strict and need not be run by the automaton.
+    fn is_strict(&self) -> bool {
         // A strict one has as many as it has positions at most.
         let fits = |positions: Positions| self.partials_max.is_none_or(|m| positions.len() <= m);
         self.timed_out.is_none() && Positions::of(&self.ast).is_some_and(fits)
@@ -150,18 +150,19 @@ impl Pattern {
             conditions: spec.conditions,
             dynamic,
         };
-        let found = Found {
-            matches: Selector::new(&spec.select, event, place),
-            timed_out: spec.timed_out.map(|_| Selector::new(&spec.select, event, place)),
-        };
+        let selector = || Selector::new(&spec.select, event, place);
+        let found = Found { matches: selector(), timed_out: spec.timed_out.map(|_| selector()) };
         let strict = Positions::of(&spec.ast).filter(|_| is_strict);
         let strict = match strict {
-            Some(positions) => Strict::new(positions, tests, &layout, &spec.known, spec.lane),
-            None => Err(tests),
+            Some(positions) => {
+                Strict::new(positions, tests, &layout, &spec.known, &spec.sets, selector())
+            }
+            None => Err(Box::new((tests, selector()))),
         };
         let executor = match strict {
             Ok(strict) => Executor::Strict(Box::new(strict)),
-            Err(tests) => {
+            Err(back) => {
+                let tests = back.0;
                 let nfa = Nfa::new(&spec.ast, dynamic)?;
                 let (store, skip) = (Store::new(layout.clone()), skip(&spec.ast));
                 let mut machine = Machine::new(nfa, store, tests, spec.ast.within, skip);
@@ -185,10 +186,8 @@ impl Pattern {
     /// Evaluates every test over the whole batch, as far as it reads only the row.
     fn test(&mut self, rows: &crate::ops::Rows<'_>) {
         let len = rows.select.len();
-        let tests = match &mut self.executor {
-            Executor::Machine(machine) => &mut machine.tests,
-            Executor::Strict(strict) => &mut strict.tests,
-        };
+        let Executor::Machine(machine) = &mut self.executor else { return };
+        let tests = &mut machine.tests;
         for (condition, mask) in tests.conditions.iter_mut().zip(&mut self.masks) {
             match &mut condition.row {
                 Some(program) => program.mask(rows.records, rows.select, mask),
@@ -204,7 +203,10 @@ impl Pattern {
     }
 
     fn flush(&mut self, out: &mut Outputs) {
-        self.found.matches.flush(&mut out.ports[0]);
+        match &mut self.executor {
+            Executor::Machine(_) => self.found.matches.flush(&mut out.ports[0]),
+            Executor::Strict(strict) => strict.flush(&mut out.ports[0]),
+        }
         if let (Some(port), Some(selector)) = (self.timed_out, &mut self.found.timed_out) {
             selector.flush(&mut out.ports[port]);
         }
@@ -215,7 +217,7 @@ impl Stateful for Pattern {
     fn state(&mut self, visit: &mut dyn FnMut(&str, &mut dyn Handle)) {
         match &mut self.executor {
             Executor::Machine(machine) => visit("partial matches", &mut machine.store),
-            Executor::Strict(strict) => visit("prefixes", &mut strict.rings),
+            Executor::Strict(strict) => visit("prefixes", &mut **strict),
         }
     }
 
@@ -229,7 +231,7 @@ impl Stateful for Pattern {
     fn lasts(&self, slot: u32, _after: Time) -> bool {
         match &self.executor {
             Executor::Machine(_) => true,
-            Executor::Strict(strict) => strict.rings.has_prefix(slot),
+            Executor::Strict(strict) => strict.has_prefix(slot),
         }
     }
 
@@ -280,14 +282,11 @@ impl Ordered for Pattern {
         let rows = &keyed.rows;
         let len = rows.select.len();
         self.ledger.rows_in += len as u64;
-        let slots = keyed.slots.iter().copied().max().map_or(0, |max| max as usize + 1);
         self.test(rows);
         match &mut self.executor {
-            Executor::Strict(strict) => {
-                let keys = (keyed.slots, slots);
-                strict.rows(rows, keys, &self.masks, &mut self.found.matches);
-            }
+            Executor::Strict(strict) => strict.rows(rows, keyed.slots),
             Executor::Machine(machine) => {
+                let slots = keyed.slots.iter().copied().max().map_or(0, |max| max as usize + 1);
                 machine.store.grow(slots);
                 words(rows.select.len(), &self.masks, &mut self.tests);
                 // A blank row still ends the ghosts of its key.

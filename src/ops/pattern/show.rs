@@ -73,19 +73,12 @@ impl Names {
 
     /// The key's last rows as far as they may begin a match, the longest prefix first.
     pub fn prefixes(&self, strict: &Strict, slot: u32) -> Option<Shown> {
-        let rings = &strict.rings;
-        let word = rings.word_at_rest(slot);
-        let live = rings.shape().live(word);
+        let live = strict.live(slot);
         let rows = (1..=32 - live.leading_zeros() as usize).rev();
         let shown = rows.filter(|rows| live >> (rows - 1) & 1 == 1).map(|rows| {
             let events = (0..rows).map(|position| {
-                let back = rows - position;
-                let columns = rings.columns().iter().enumerate().map(|(i, &column)| {
-                    let value = rings.value(slot, word, back, i);
-                    (column, (!value.null).then_some(value.slot), value.heap.to_vec())
-                });
-                let time = rings.is_timed().then(|| rings.time(slot, word, back));
-                self.event(strict.positions.step(position), time, columns)
+                let row = strict.row(slot, rows - position);
+                self.event(strict.step(position), row.time, row.values.into_iter())
             });
             Shown::fields([("events", Shown::List(events.collect()))])
         });

@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::ast::{AfterMatch, Ast, Contiguity, Inner, Step, Times, Within};
 use super::nfa::vectors::{batch, spec, taken};
+use super::strict::set::Sets;
 use super::{Executor, Pattern};
 use crate::expr::Condition;
 use crate::ground::time::Time;
@@ -146,16 +147,25 @@ type Found = Vec<(Time, Time, String, [Option<u64>; 2])>;
 /// Runs rows through the operator, in batches that end before the places in `cuts`; after each,
 /// every key's state goes out and in again if `saved`.
 fn run(
-    mut operator: Pattern,
+    operator: Pattern,
     names: &[String],
     rows: &[(u32, Json)],
     cuts: &[usize],
     saved: bool,
 ) -> Found {
-    let (keys, mut out) = (
-        KeyTable::new(&[crate::ground::schema::DataType::BigInt]),
-        Outputs::new(&[names.len() + 2], 7),
-    );
+    run_all(vec![(operator, names.to_vec())], rows, cuts, saved).remove(0)
+}
+
+/// As [`run`], for several operators with the names of their steps, in turn.
+fn run_all(
+    mut operators: Vec<(Pattern, Vec<String>)>,
+    rows: &[(u32, Json)],
+    cuts: &[usize],
+    saved: bool,
+) -> Vec<Found> {
+    let keys = KeyTable::new(&[crate::ground::schema::DataType::BigInt]);
+    let mut outs: Vec<Outputs> =
+        operators.iter().map(|(_, names)| Outputs::new(&[names.len() + 2], 7)).collect();
     let events: Vec<Json> = rows.iter().map(|(_, row)| row.clone()).collect();
     let batch = batch(&events);
     let mut from = 0;
@@ -168,20 +178,43 @@ fn run(
         let marks: Vec<Time> = times.iter().map(|time| time - 1).collect();
         let part = Rows { records: &batch, select: &select, times: &times, marks: &marks };
         let keyed = KeyedRows::new(part, &slots, &keys);
-        operator.ordered(&keyed, &mut out).expect("runs");
-        if let Some(&time) = times.last() {
-            operator.watermark(time, &keys, &mut out).expect("runs");
+        for ((operator, _), out) in operators.iter_mut().zip(&mut outs) {
+            operator.ordered(&keyed, out).expect("runs");
+            if let Some(&time) = times.last() {
+                operator.watermark(time, &keys, out).expect("runs");
+            }
         }
         for slot in (0..4).filter(|_| saved) {
-            operator.state(&mut |_, handle| {
+            // A key leaves with all that is known of it, and comes back with all.
+            let mut saved = Vec::new();
+            let mut each = |visit: &mut dyn FnMut(&mut dyn crate::state::Handle)| {
+                operators.iter_mut().for_each(|(operator, _)| {
+                    operator.state(&mut |_, handle| visit(handle));
+                });
+            };
+            each(&mut |handle| {
                 let mut bytes = Vec::new();
                 handle.save(slot, &mut bytes);
-                handle.clear(slot);
+                saved.push(bytes);
+            });
+            each(&mut |handle| handle.clear(slot));
+            let mut saved = saved.into_iter();
+            each(&mut |handle| {
+                let bytes = saved.next().expect("one for each handle");
                 handle.load(slot, &bytes).expect("what was saved loads");
+                let mut again = Vec::new();
+                handle.save(slot, &mut again);
+                assert_eq!(bytes.len(), again.len(), "and saves as it was");
             });
         }
         from = end;
     }
+    let found = |((_, names), mut out): (&(Pattern, Vec<String>), Outputs)| found(&mut out, names);
+    operators.iter().zip(outs).map(found).collect()
+}
+
+/// What came out of a pattern.
+fn found(out: &mut Outputs, names: &[String]) -> Found {
     let (mut found, mut rows_taken) = (Vec::new(), Vec::new());
     for emitted in out.ports[0].take() {
         for row in 0..emitted.records.rows() {
@@ -205,6 +238,27 @@ fn check_strict(ast: Ast, rows: &[(u32, Json)], cuts: &[usize]) -> Result<(), Te
     prop_assert_eq!(&run(make(false), &names, rows, &[], false), &plain, "strict");
     prop_assert_eq!(&run(make(false), &names, rows, cuts, true), &plain, "strict, saved");
     prop_assert_eq!(&run(make(true), &names, rows, cuts, true), &plain, "saved");
+    Ok(())
+}
+
+/// Several strict patterns in one pass against each by itself, by the automaton.
+fn check_together(
+    asts: Vec<Ast>,
+    rows: &[(u32, Json)],
+    cuts: &[usize],
+) -> Result<(), TestCaseError> {
+    let sets = Sets::default();
+    let schema = super::nfa::vectors::schema();
+    let together = |ast: &Ast| {
+        let spec = super::PatternSpec { sets: sets.clone(), ..spec(ast.clone(), &texts(), None) };
+        (Pattern::new(spec, &schema).expect("small"), ast.names())
+    };
+    let found = run_all(asts.iter().map(together).collect(), rows, cuts, true);
+    for (ast, found) in asts.iter().zip(found) {
+        let alone = Pattern::with(spec(ast.clone(), &texts(), None), &schema, true);
+        let alone = run(alone.expect("small"), &ast.names(), rows, &[], false);
+        prop_assert_eq!(found, alone, "{:?}", ast);
+    }
     Ok(())
 }
 
@@ -408,6 +462,16 @@ proptest! {
         let mut cuts = cuts;
         cuts.sort_unstable();
         check_strict(ast, &rows, &cuts)?;
+    }
+
+    #[test]
+    fn strict_patterns_in_one_pass_give_each_its_own_answers(
+        asts in proptest::collection::vec(strict_ast(), 2..24), rows in rows(3),
+        cuts in proptest::collection::vec(0..24usize, 0..6)
+    ) {
+        let mut cuts = cuts;
+        cuts.sort_unstable();
+        check_together(asts, &rows, &cuts)?;
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::ops::output::{Emitted, Outputs};
 use crate::ops::pattern::ast::{AfterMatch, Ast, Contiguity, Inner, Step, Times, Within};
 use crate::ops::pattern::check::{Refusal, check};
 use crate::ops::pattern::strict::Known;
-use crate::ops::pattern::strict::prefixes::Lane;
+use crate::ops::pattern::strict::set::Sets;
 use crate::ops::pattern::{Pattern, PatternSpec};
 use crate::ops::{KeyedRows, Ordered, Rows, Stateful};
 use crate::state::keys::KeyTable;
@@ -158,7 +158,7 @@ pub(crate) fn spec(ast: Ast, texts: &[String], timed_out: Option<usize>) -> Patt
         late: None,
         timed_out,
         known: Known { key: vec![3], event_time: Some(4) },
-        lane: Lane::side_by_side(1).remove(0),
+        sets: Sets::default(),
         partials_max: None,
         ast,
     }

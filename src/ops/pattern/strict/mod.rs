@@ -1,34 +1,31 @@
-//! Patterns that are strictly contiguous and of fixed length: Shift-And (Baeza-Yates and Gonnet,
-//! 1992) over the rows of each key.
-//!
-//! A row's word of positions that it fits comes from masks over the whole batch. A row that fits
-//! none writes 8 bytes and reads nothing; only a row that leaves a prefix behind is kept
-//! ([`rings`]).
+//! Patterns that are strictly contiguous and of fixed length, all those over the same keys in one
+//! pass ([`set`]).
 //!
 //! Matches are those of the automaton: no match is ever held, because of two partial matches the
 //! one that began earlier is further on; and a prefix whose time is over can only fail its bound.
 
-pub mod prefixes;
-pub mod rings;
+pub mod lines;
+pub mod set;
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use super::ast::{AfterMatch, Ast, Contiguity, Inner, Step, Within};
-use super::nfa::run::{Event, Tests};
+use super::nfa::run::Tests;
 use super::nfa::store::Layout;
-use super::refs::{NULL, Rows};
+use super::reader::Reader;
 use super::select::Selector;
-use crate::expr::{Comparison, Value};
-use crate::ground::bits;
+use crate::ground::slot;
 use crate::ground::time::Time;
 use crate::ops;
-use prefixes::Lane;
-use rings::{Rings, Shape};
+use crate::ops::output::Port;
+use crate::state::{Handle, LoadError};
+use set::{Set, Sets};
 
 /// Longest pattern that runs here.
 pub const LENGTH_MAX: usize = 32;
 
 const NO_BOUND: i64 = i64::MAX;
-/// Rows between asking for a key's line and using it.
-const AHEAD: usize = 32;
 
 /// A pattern's positions, one a row of a match.
 #[derive(Clone, Debug)]
@@ -108,7 +105,7 @@ pub struct Known {
 
 /// Where the value of a kept column is found.
 #[derive(Clone, Copy, Debug)]
-enum Source {
+pub enum Source {
     Ring(usize),
     /// In the row at hand, as in all rows of the key.
     Key,
@@ -128,301 +125,167 @@ enum Bound {
     Over(usize),
 }
 
-/// Runs one strict pattern.
+/// One strict pattern, run together with others over the same keys.
 pub struct Strict {
-    pub positions: Positions,
-    pub tests: Tests,
-    pub rings: Rings,
-    /// Where the values at the places of the layout are, and their columns.
-    sources: Vec<(Source, usize)>,
-    /// Positions that each test decides.
-    of_test: Vec<u32>,
-    /// How each reference of the test at a position is found.
-    bound: Vec<Vec<Bound>>,
-    /// Where the test at a position is but a comparison with a kept value: it, how many rows back
-    /// and which column of the rings.
-    compared: Vec<Option<(Comparison, usize, usize)>>,
-    /// Positions without a test.
-    open: u32,
-    /// Positions whose test reads what was taken.
-    dynamic: u32,
-    /// The positions that each row of the batch fits.
-    fits: Vec<u32>,
+    set: Rc<RefCell<Set>>,
+    member: usize,
+    /// Kept columns of its own: in the input, and in the lines.
+    columns: Vec<(usize, usize)>,
+}
+
+/// A row that a prefix consists of.
+pub struct PrefixRow {
+    /// Its time, where that is kept.
+    pub time: Option<Time>,
+    /// Column of the input, value, and the bytes that a long one has.
+    pub values: Vec<(usize, Option<u64>, Vec<u8>)>,
 }
 
 impl Strict {
-    /// The executor. `layout` has the columns that tests and select read; prefixes lie in `lane`.
+    /// Adds a pattern to the stage's. `layout` has the columns that tests and select read, `found`
+    /// is where its matches go.
     ///
     /// # Errors
-    /// The tests, for the automaton, if the rings would be too large.
+    /// Tests and selector, for the automaton, if too much would have to be kept.
     pub fn new(
         positions: Positions,
         tests: Tests,
         layout: &Layout,
         known: &Known,
-        lane: Lane,
-    ) -> Result<Strict, Tests> {
-        let (mut sources, mut columns, mut heaped) = (Vec::new(), Vec::new(), Vec::new());
-        for (&column, &is_heaped) in layout.columns.iter().zip(&layout.heaped) {
-            let source = if known.key.contains(&column) {
-                Source::Key
-            } else if known.event_time == Some(column) {
-                Source::Time
-            } else {
-                columns.push(column);
-                heaped.push(is_heaped);
-                Source::Ring(columns.len() - 1)
-            };
-            sources.push((source, column));
-        }
-        let is_timed = positions.within.bound().is_some() || known.event_time.is_some();
-        let Some(rings) = Rings::new(lane, positions.len(), columns, heaped, is_timed) else {
-            return Err(tests);
+        sets: &Sets,
+        found: Selector,
+    ) -> Result<Strict, Box<(Tests, Selector)>> {
+        let (set, member) = sets.join(positions, tests, layout, known, found)?;
+        let of = |&(source, column): &(Source, usize)| match source {
+            Source::Ring(i) => Some((column, i)),
+            Source::Key | Source::Time => None,
         };
-        let (mut of_test, mut open) = (vec![0u32; tests.conditions.len()], 0u32);
-        for (k, test) in positions.test.iter().enumerate() {
-            match test {
-                Some(test) => of_test[*test] |= 1 << k,
-                None => open |= 1 << k,
+        let columns = set.borrow().core.members[member].sources.iter().filter_map(of).collect();
+        Ok(Strict { set, member, columns })
+    }
+
+    /// Handles rows; every pattern of the set is to be handed the same ones, in turn.
+    pub fn rows(&mut self, rows: &ops::Rows<'_>, slots: &[u32]) {
+        self.set.borrow_mut().rows(self.member, rows, slots);
+    }
+
+    /// Puts out what was found in the rows.
+    pub fn flush(&mut self, port: &mut Port) {
+        self.set.borrow_mut().found(self.member).flush(port);
+    }
+
+    /// Whether a key has a prefix of a match.
+    pub fn has_prefix(&self, slot: u32) -> bool {
+        self.live(slot) != 0
+    }
+
+    /// Bit k: the key's last k + 1 rows are a prefix.
+    pub fn live(&self, slot: u32) -> u32 {
+        let set = self.set.borrow();
+        set.core.lines.share(slot, set.core.members[self.member].share)
+    }
+
+    /// The step at a position.
+    pub fn step(&self, position: usize) -> Option<usize> {
+        self.set.borrow().core.members[self.member].positions.step(position)
+    }
+
+    /// The row `back` rows ago of a key that has as long a prefix.
+    pub fn row(&self, slot: u32, back: usize) -> PrefixRow {
+        let set = self.set.borrow();
+        let (lines, head) = (&set.core.lines, set.core.lines.head(slot));
+        let value = |&(column, i): &(usize, usize)| {
+            let value = lines.value(slot, head, back, i);
+            (column, (!value.null).then_some(value.slot), value.heap.to_vec())
+        };
+        PrefixRow {
+            time: lines.is_timed().then(|| lines.time(slot, head, back)),
+            values: self.columns.iter().map(value).collect(),
+        }
+    }
+}
+
+/// ```text
+/// prefixes: u32 | rows: u32 | for each, oldest first: time i64, or 0 | for each kept column:
+///                             0 (NULL) | 1, slot u64 | 2, length u32, bytes
+/// ```
+impl Handle for Strict {
+    fn save(&self, slot: u32, out: &mut Vec<u8>) {
+        let live = self.live(slot);
+        if live == 0 {
+            return;
+        }
+        let set = self.set.borrow();
+        let (lines, head) = (&set.core.lines, set.core.lines.head(slot));
+        let rows = 32 - live.leading_zeros();
+        out.extend_from_slice(&live.to_le_bytes());
+        out.extend_from_slice(&rows.to_le_bytes());
+        for back in (1..=rows as usize).rev() {
+            let time = if lines.is_timed() { lines.time(slot, head, back) } else { 0 };
+            out.extend_from_slice(&time.to_le_bytes());
+            for &(_, i) in &self.columns {
+                let value = lines.value(slot, head, back, i);
+                if value.null {
+                    out.push(0);
+                } else if lines.is_heaped(i) && slot::is_heaped(value.slot) {
+                    out.push(2);
+                    out.extend_from_slice(&(value.heap.len() as u32).to_le_bytes());
+                    out.extend_from_slice(value.heap);
+                } else {
+                    out.push(1);
+                    out.extend_from_slice(&value.slot.to_le_bytes());
+                }
             }
         }
-        let reads =
-            |(i, bits): (usize, &u32)| if bits::get(&[tests.dynamic], i) { *bits } else { 0 };
-        let dynamic = of_test.iter().enumerate().map(reads).fold(0, |all, bits| all | bits);
-        let bound: Vec<Vec<Bound>> =
-            (0..positions.len()).map(|k| bind(&positions, k, &tests, &sources)).collect();
-        let compare = |(k, bound): (usize, &Vec<Bound>)| {
-            let rest = tests.conditions[positions.test[k]?].rest.as_ref()?;
-            let comparison = rest.as_comparison()?;
-            match bound[comparison.reference] {
-                Bound::Kept(back, i) => Some((comparison, back, i)),
-                _ => None,
-            }
-        };
-        let compared = bound.iter().enumerate().map(compare).collect();
-        let fits = Vec::new();
-        Ok(Strict {
-            positions,
-            tests,
-            rings,
-            sources,
-            of_test,
-            bound,
-            compared,
-            open,
-            dynamic,
-            fits,
+    }
+
+    fn load(&mut self, slot: u32, bytes: &[u8]) -> Result<(), LoadError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.read(slot, bytes).ok_or_else(|| LoadError {
+            handle: "prefixes".into(),
+            reason: "the bytes are not what this version writes".into(),
         })
     }
 
-    /// Handles rows; `masks` has the rows that meet each test (all rows for a test without a part
-    /// that reads the row alone). Slots are below `keys`.
-    pub fn rows(
-        &mut self,
-        rows: &ops::Rows<'_>,
-        (slots, keys): (&[u32], usize),
-        masks: &[Vec<u64>],
-        found: &mut Selector,
-    ) {
-        self.rings.begin(keys);
-        self.fit(rows.select.len(), masks);
-        let plain = self.rings.is_plain(rows.records);
-        match (plain, self.dynamic != 0) {
-            (true, true) => self.run::<true, true>(rows, slots, found),
-            (false, true) => self.run::<false, true>(rows, slots, found),
-            (false, false) => self.run::<false, false>(rows, slots, found),
-            (true, false) if self.is_mixed() => self.run_mixed(rows, slots, found),
-            (true, false) => self.run::<true, false>(rows, slots, found),
-        }
-        self.rings.end();
+    fn clear(&mut self, slot: u32) {
+        let set = &mut *self.set.borrow_mut();
+        set.core.lines.clear(slot, set.core.members[self.member].share);
     }
 
-    /// Whether neither nearly all nor nearly no rows fit a position, so that asking is a guess
-    /// that the processor gets wrong.
-    fn is_mixed(&self) -> bool {
-        if self.positions.len() == 1 {
-            return false;
-        }
-        let fit = self.fits.iter().filter(|&&fits| fits != 0).count();
-        (self.fits.len() / 5..self.fits.len() * 4 / 5).contains(&fit)
+    fn memory_bytes(&self) -> usize {
+        let set = self.set.borrow();
+        set.core.lines.memory_bytes() / set.core.members.len()
     }
+}
 
-    /// PLAIN: no value of the batch is NULL or long. DYNAMIC: tests read what was taken.
-    fn run<const PLAIN: bool, const DYNAMIC: bool>(
-        &mut self,
-        rows: &ops::Rows<'_>,
-        slots: &[u32],
-        found: &mut Selector,
-    ) {
-        let full = 1u32 << (self.positions.len() - 1);
-        let (shape, between) = (self.rings.shape(), self.positions.between());
-        for i in 0..rows.select.len() {
-            if let Some(&ahead) = slots.get(i + AHEAD) {
-                self.rings.prefetch(ahead, self.fits[i + AHEAD] != 0);
-            }
-            let (slot, fits) = (slots[i], self.fits[i]);
-            if fits == 0 {
-                self.rings.forget(slot);
-                continue;
-            }
-            let (batch, row) = (rows.records, rows.select[i] as usize);
-            let event = Event { batch, row, time: rows.times[i], tests: 0 };
-            let word = self.rings.word(slot);
-            let live = self.live(shape, slot, word, event.time, between);
-            let mut next = (live << 1 | 1) & fits;
-            if DYNAMIC && next & self.dynamic != 0 {
-                next = self.settle(slot, word, next, event);
-            }
-            if next & full != 0 {
-                next = self.put_out(slot, word, next & !full, event, found);
-            }
-            if next == 0 {
-                self.rings.forget(slot);
-            } else {
-                self.rings.push::<PLAIN>(shape, slot, word, next, event);
+impl Strict {
+    fn read(&mut self, slot: u32, bytes: &[u8]) -> Option<()> {
+        let set = &mut *self.set.borrow_mut();
+        let (lines, share) = (&mut set.core.lines, set.core.members[self.member].share);
+        let mut from = Reader::new(bytes);
+        let (live, rows) = (from.u32()?, from.u32()? as usize);
+        if rows >= share.len || rows != 32 - live.leading_zeros() as usize {
+            return None;
+        }
+        lines.load(slot, share, live);
+        for back in (1..=rows).rev() {
+            lines.load_time(slot, back, from.u64()? as Time);
+            for &(_, i) in &self.columns {
+                let (value, text) = match from.u8()? {
+                    0 => (None, &[][..]),
+                    1 => (Some(from.u64()?), &[][..]),
+                    2 => {
+                        let len = from.u32()? as usize;
+                        (Some(slot::heaped(0, len)), from.take(len)?)
+                    }
+                    _ => return None,
+                };
+                lines.load_value(slot, back, i, value, text);
             }
         }
-    }
-
-    /// As [`Strict::run`], without asking whether a row fits or leaves a prefix: every row is
-    /// written to its key's ring, where nothing reads it if no prefix is left.
-    fn run_mixed(&mut self, rows: &ops::Rows<'_>, slots: &[u32], found: &mut Selector) {
-        let full = 1u32 << (self.positions.len() - 1);
-        let (shape, between) = (self.rings.shape(), self.positions.between());
-        for i in 0..rows.select.len() {
-            if let Some(&ahead) = slots.get(i + AHEAD) {
-                self.rings.prefetch(ahead, true);
-            }
-            let (slot, fits) = (slots[i], self.fits[i]);
-            let (batch, row) = (rows.records, rows.select[i] as usize);
-            let event = Event { batch, row, time: rows.times[i], tests: 0 };
-            let word = self.rings.word(slot);
-            let live = self.live(shape, slot, word, event.time, between);
-            let mut next = (live << 1 | 1) & fits;
-            if next & full != 0 {
-                next = self.put_out(slot, word, next & !full, event, found);
-            }
-            self.rings.push::<true>(shape, slot, word, next, event);
-        }
-    }
-
-    /// The prefixes in a key's word, none if the time from row to row is over.
-    #[inline(always)]
-    fn live(&self, shape: Shape, slot: u32, word: u64, time: Time, between: i64) -> u32 {
-        let live = shape.live(word);
-        if between != NO_BOUND
-            && live != 0
-            && time.saturating_sub(self.rings.time(slot, word, 1)) >= between
-        {
-            return 0;
-        }
-        live
-    }
-
-    /// The positions that each row fits.
-    fn fit(&mut self, len: usize, masks: &[Vec<u64>]) {
-        self.fits.clear();
-        self.fits.resize(len, self.open);
-        for (mask, &positions) in masks.iter().zip(&self.of_test) {
-            if positions != 0 {
-                let fits = &mut self.fits;
-                bits::for_each(mask, |row| fits[row] |= positions);
-            }
-        }
-    }
-
-    /// Clears the positions whose test fails for the rows before.
-    #[inline(always)]
-    fn settle(&self, slot: u32, word: u64, mut next: u32, event: Event<'_>) -> u32 {
-        let mut open = next & self.dynamic;
-        while open != 0 {
-            let k = open.trailing_zeros() as usize;
-            open &= open - 1;
-            let known = self.compare(slot, word, k, event);
-            if !known.unwrap_or_else(|| self.test(slot, word, k, event)) {
-                next &= !(1 << k);
-            }
-        }
-        next
-    }
-
-    /// The same as [`Strict::test`], where that is easily told.
-    #[inline(always)]
-    fn compare(&self, slot: u32, word: u64, k: usize, event: Event<'_>) -> Option<bool> {
-        let (comparison, back, i) = self.compared[k]?;
-        let of = self.rings.value(slot, word, back, i);
-        match event.batch.get(event.row, comparison.column) {
-            Some(value) if !of.null => comparison.holds(value, of.slot),
-            _ => Some(false),
-        }
-    }
-
-    /// The part of the test at position `k` that reads what was taken.
-    #[inline(never)]
-    fn test(&self, slot: u32, word: u64, k: usize, event: Event<'_>) -> bool {
-        let taken = Taken { strict: self, slot, word, event, at: k, rows: k };
-        let test = self.positions.test[k].expect("a dynamic position has a test");
-        let (bound, refs) = (&self.bound[k][..], &self.tests.refs[test]);
-        let rest = self.tests.conditions[test].rest.as_ref();
-        let rest = rest.expect("a dynamic test reads what was taken");
-        const FEW: usize = 4;
-        let value = |bound: Bound| match bound {
-            Bound::Kept(back, i) => self.rings.value(slot, word, back, i),
-            Bound::Row(back, place) => self.value(&taken, back, place),
-            Bound::Null => NULL,
-            Bound::Over(i) => refs[i].scalar(&taken),
-        };
-        if bound.len() > FEW {
-            let values: Vec<Value<'_>> = bound.iter().map(|&bound| value(bound)).collect();
-            return rest.test(event.batch, event.row, &values);
-        }
-        if let &[one] = bound {
-            return rest.test(event.batch, event.row, &[value(one)]);
-        }
-        let mut values = [NULL; FEW];
-        for (place, &bound) in values.iter_mut().zip(bound) {
-            *place = value(bound);
-        }
-        rest.test(event.batch, event.row, &values[..bound.len()])
-    }
-
-    /// Puts a match out if it is within its bound; the prefixes in `next` that it leaves.
-    #[inline(never)]
-    fn put_out(
-        &self,
-        slot: u32,
-        word: u64,
-        next: u32,
-        event: Event<'_>,
-        found: &mut Selector,
-    ) -> u32 {
-        let at = self.positions.len() - 1;
-        if let Within::FirstAndLast(ms) = self.positions.within
-            && ms > 0
-            && at > 0
-            && event.time.saturating_sub(self.rings.time(slot, word, at)) >= ms
-        {
-            return next;
-        }
-        let taken = Taken { strict: self, slot, word, event, at, rows: at + 1 };
-        found.add(&taken, event.time);
-        if self.positions.skip_past { 0 } else { next }
-    }
-
-    #[inline(always)]
-    fn value<'a>(&'a self, taken: &Taken<'a>, back: usize, place: usize) -> Value<'a> {
-        let (source, column) = self.sources[place];
-        let slot = match source {
-            Source::Ring(i) if back > 0 => {
-                return self.rings.value(taken.slot, taken.word, back, i);
-            }
-            Source::Time if back > 0 => self.rings.time(taken.slot, taken.word, back) as u64,
-            _ => match taken.event.batch.get(taken.event.row, column) {
-                Some(slot) => slot,
-                None => return NULL,
-            },
-        };
-        Value { slot, null: false, heap: taken.event.batch.heap() }
+        from.is_empty().then_some(())
     }
 }
 
@@ -444,46 +307,4 @@ fn bind(positions: &Positions, k: usize, tests: &Tests, sources: &[(Source, usiz
         }
     };
     tests.refs[test].iter().enumerate().map(one).collect()
-}
-
-/// The rows of a prefix.
-struct Taken<'a> {
-    strict: &'a Strict,
-    slot: u32,
-    word: u64,
-    event: Event<'a>,
-    /// The event's position.
-    at: usize,
-    /// How many rows the prefix has: `at`, or `at + 1` with the event.
-    rows: usize,
-}
-
-impl Taken<'_> {
-    /// The step's positions that are taken.
-    #[inline(always)]
-    fn of(&self, step: Option<u32>) -> std::ops::Range<usize> {
-        let Some(step) = step else { return 0..self.rows };
-        let all = &self.strict.positions.of_step[step as usize];
-        all.start.min(self.rows)..all.end.min(self.rows)
-    }
-}
-
-impl Rows for Taken<'_> {
-    /// How many rows back: 0 is the event.
-    type Row = usize;
-
-    #[inline(always)]
-    fn newest_first(&self, step: Option<u32>) -> impl Iterator<Item = usize> {
-        self.of(step).rev().map(|position| self.at - position)
-    }
-
-    #[inline(always)]
-    fn first(&self, step: u32) -> Option<usize> {
-        self.of(Some(step)).next().map(|position| self.at - position)
-    }
-
-    #[inline(always)]
-    fn value(&self, back: usize, place: usize) -> Value<'_> {
-        self.strict.value(self, back, place)
-    }
 }
