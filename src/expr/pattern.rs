@@ -35,6 +35,8 @@ pub enum StepFunc {
     Max,
     /// In `select` only.
     ArrayAgg,
+    /// Not to be written by users: see [`StepRef::identity`].
+    Identity,
 }
 
 /// One value over a step's events.
@@ -67,6 +69,30 @@ pub struct MatchSelect {
     pub row: Schema,
     /// From the intermediate row to the output row.
     pub finish: Projection,
+}
+
+impl StepRef {
+    /// What tells a match from others: a number of the rows that its `steps` steps took, by their
+    /// column `row`.
+    pub fn identity(steps: usize, row: usize) -> StepRef {
+        let (func, argument) = (StepFunc::Identity, Some(row));
+        StepRef { func, step: steps, argument, data_type: DataType::BigInt }
+    }
+}
+
+impl MatchSelect {
+    /// The same with one more column behind: [`StepRef::identity`].
+    pub fn with_identity(mut self, name: &str, steps: usize, row: usize) -> MatchSelect {
+        let place = self.refs.len();
+        self.refs.push(StepRef::identity(steps, row));
+        let column = Column::new(format!("#{place}"), DataType::BigInt).not_null();
+        self.row = Schema::new(self.row.columns.into_iter().chain([column]).collect());
+        let node = Node::column(place, DataType::BigInt, false);
+        let mut columns = self.finish.columns().to_vec();
+        columns.push((name.to_string(), Program::of(&node)));
+        self.finish = Projection::new(columns);
+        self
+    }
 }
 
 impl Condition {
@@ -260,7 +286,8 @@ fn unquoted(name: &sql::ObjectName) -> String {
 /// The aggregate whose types a step's function has.
 fn over_rows(func: StepFunc) -> AggregateFunc {
     match func {
-        StepFunc::First => AggregateFunc::First,
+        // Of a BIGINT a BIGINT; nobody can write it.
+        StepFunc::First | StepFunc::Identity => AggregateFunc::First,
         StepFunc::Last => AggregateFunc::Last,
         StepFunc::Sum => AggregateFunc::Sum,
         StepFunc::Count => AggregateFunc::Count,

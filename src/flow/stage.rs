@@ -249,9 +249,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Slots with rows in the ordering buffer: these cannot leave memory.
+    /// Slots with rows in an ordering buffer: these cannot leave memory.
     pub fn pinned(&self) -> Touched {
         let mut pinned = Touched::default();
+        self.plain.iter().for_each(|plain| plain.operator.pinned(&mut pinned));
         if let Some(sorted) = &self.sorted {
             sorted.order.waiting_slots(&mut pinned);
         }

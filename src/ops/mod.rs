@@ -58,6 +58,7 @@ use crate::ground::time::{END, Time};
 use crate::state::Handle;
 use crate::state::keys::KeyTable;
 use crate::state::shown::Shown;
+use crate::state::touched::Touched;
 use output::{Outputs, Port};
 
 /// Why an operator stops the run.
@@ -356,6 +357,9 @@ pub trait Keyed: Stateful {
         keys: &KeyTable,
         out: &mut Outputs,
     ) -> Result<(), OpError>;
+
+    /// Adds slots that cannot leave memory.
+    fn pinned(&self, _out: &mut Touched) {}
 
     /// Rows in, late and so on, so far.
     fn ledger(&self) -> Ledger;

@@ -378,7 +378,14 @@ impl Builder<'_> {
                 outputs,
                 targets,
             };
-            match operators::keyed(transform, schema, event_time, &mut ahead, &sets)? {
+            match operators::keyed(
+                transform,
+                schema,
+                event_time,
+                &mut ahead,
+                &sets,
+                self.disorder_ms(),
+            )? {
                 operators::KeyedKind::Plain(operator) => {
                     stage.plain.push(Plain { operator, about });
                 }

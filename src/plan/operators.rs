@@ -1,7 +1,8 @@
 //! From a checked transform to its operator.
 
 use super::graph::{
-    LookupSpec, PatternPlan, TransformKind, TransformPlan, Unmatched, WindowKind, WindowSpec,
+    LookupSpec, PatternEmit, PatternPlan, TransformKind, TransformPlan, Unmatched, WindowKind,
+    WindowSpec,
 };
 use crate::flow::RunError;
 use crate::flow::graph::NodeOperator;
@@ -12,6 +13,7 @@ use crate::ops::flat_map::FlatMap;
 use crate::ops::lookup::{self, Lookup, On};
 use crate::ops::map::Map;
 use crate::ops::order::ahead::Ahead;
+use crate::ops::pattern::eager::Eager;
 use crate::ops::pattern::strict::Known;
 use crate::ops::pattern::strict::set::Sets;
 use crate::ops::pattern::{LatePort, Pattern, PatternSpec};
@@ -71,8 +73,8 @@ fn lookup_of(spec: &LookupSpec, input: &Schema, keep: Vec<usize>) -> Lookup {
 }
 
 /// The operator of a keyed transform, for rows of `input` whose event time is in column
-/// `event_time`. What waits in the ordering stage is asked for `ahead`; strict patterns go to
-/// `sets`.
+/// `event_time`, `disorder_ms` out of order (a hint). What waits in the ordering stage is asked for
+/// `ahead`; strict patterns go to `sets`.
 ///
 /// # Errors
 /// [`RunError`] if the transform is none, or its figures are out of the operator's range.
@@ -82,6 +84,7 @@ pub fn keyed(
     event_time: Option<usize>,
     ahead: &mut Ahead,
     sets: &Sets,
+    disorder_ms: i64,
 ) -> Result<KeyedKind, RunError> {
     let refused = |reason: String| RunError::of(&plan.name, reason);
     Ok(match &plan.kind {
@@ -91,6 +94,12 @@ pub fn keyed(
             KeyedKind::Plain(Box::new(operator))
         }
         TransformKind::Aggregate(spec) => KeyedKind::Plain(Box::new(Aggregate::new(&spec.select))),
+        TransformKind::Pattern(plan_of) if plan_of.emit == PatternEmit::Eager => {
+            let spec = pattern_of(plan, plan_of, input, event_time, sets);
+            let widths: Vec<usize> = plan.outputs.iter().map(|out| out.schema.width()).collect();
+            let eager = Eager::new(spec, input, &widths, disorder_ms);
+            KeyedKind::Plain(Box::new(eager.map_err(|error| RunError::of(&plan.name, error))?))
+        }
         TransformKind::Pattern(spec) => {
             let mut spec = pattern_of(plan, spec, input, event_time, sets);
             spec.look_ahead(ahead);
@@ -146,6 +155,7 @@ fn pattern_of(
         sets: sets.clone(),
         late: read("late").map(|port| LatePort { port, heaped: input.heaped() }),
         timed_out: read("timed_out"),
+        timed_out_select: None,
         partials_max: spec.partials_max,
     }
 }

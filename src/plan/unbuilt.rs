@@ -4,9 +4,7 @@
 use super::catalogue::{Catalogue, Connector};
 use super::check::not_built;
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::graph::{
-    Format, PatternEmit, Pipeline, TransformKind, TransformPlan, WindowEmit, WindowKind,
-};
+use super::graph::{Format, Pipeline, TransformKind, TransformPlan, WindowEmit, WindowKind};
 
 /// Everything in the pipeline that cannot be run yet, in the order of the file.
 pub fn unbuilt(pipeline: &Pipeline, catalogue: &Catalogue) -> Vec<Diagnostic> {
@@ -46,6 +44,7 @@ fn missing(transform: &TransformPlan) -> Option<String> {
         | TransformKind::FlatMap(_)
         | TransformKind::Route(_)
         | TransformKind::Lookup(_)
+        | TransformKind::Pattern(_)
         | TransformKind::Union => None,
         TransformKind::Aggregate(aggregate) => {
             aggregate.emit_every_ms.map(|_| "`emit` with a period".to_string())
@@ -57,9 +56,6 @@ fn missing(transform: &TransformPlan) -> Option<String> {
             (WindowKind::Cumulative { .. }, _) => Some("a cumulative window".into()),
             (_, WindowEmit::Early(_)) => Some("a window that fires early".into()),
         },
-        TransformKind::Pattern(pattern) => {
-            (pattern.emit == PatternEmit::Eager).then(|| "an eager pattern".into())
-        }
         other @ (TransformKind::Join(_)
         | TransformKind::Over(_)
         | TransformKind::Dedup(_)

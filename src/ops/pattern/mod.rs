@@ -13,6 +13,7 @@
 
 pub mod ast;
 pub mod check;
+pub mod eager;
 pub mod nfa;
 mod reader;
 pub mod refs;
@@ -52,6 +53,8 @@ pub struct PatternSpec {
     pub late: Option<LatePort>,
     /// Port for partial matches that `within` ended, if anybody reads them.
     pub timed_out: Option<usize>,
+    /// Their columns where they are not those of matches; of no other rows' columns than these.
+    pub timed_out_select: Option<MatchSelect>,
     /// Columns that are the same in all rows of a key or hold the rows' time.
     pub known: Known,
     /// Strict patterns over the same keys, which are run together.
@@ -92,6 +95,7 @@ impl PatternSpec {
         let place = |column| ahead.place(column);
         self.conditions.iter_mut().for_each(|condition| condition.remap(place));
         self.select.remap(place);
+        self.timed_out_select.iter_mut().for_each(|select| select.remap(place));
         let known = &mut self.known;
         known.key.retain(|&column| ahead.keeps(column));
         known.key.iter_mut().for_each(|column| *column = place(*column));
@@ -151,7 +155,12 @@ impl Pattern {
             dynamic,
         };
         let selector = || Selector::new(&spec.select, event, place);
-        let found = Found { matches: selector(), timed_out: spec.timed_out.map(|_| selector()) };
+        let late_selector = || match &spec.timed_out_select {
+            Some(select) => Selector::new(select, event, place),
+            None => selector(),
+        };
+        let found =
+            Found { matches: selector(), timed_out: spec.timed_out.map(|_| late_selector()) };
         let strict = Positions::of(&spec.ast).filter(|_| is_strict);
         let strict = match strict {
             Some(positions) => {

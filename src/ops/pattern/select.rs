@@ -49,6 +49,24 @@ impl Selector {
         self.marks.push(time.saturating_sub(1));
     }
 
+    /// How many were added since the last [`Selector::flush`].
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// Forgets what was added.
+    pub fn discard(&mut self) {
+        let batch = self.rows.finish();
+        self.rows.recycle(batch);
+        self.times.clear();
+        self.marks.clear();
+    }
+
     /// Puts out what was added.
     pub fn flush(&mut self, port: &mut Port) {
         if self.times.is_empty() {

@@ -27,12 +27,12 @@ const TEXTS: [&str; 9] = [
     "SUM(a.v) + v > 4",
 ];
 
-fn texts() -> Vec<String> {
+pub(super) fn texts() -> Vec<String> {
     TEXTS.iter().map(|text| text.to_string()).collect()
 }
 
 /// (key, row); times rise by 0, 1 or 2.
-fn rows(keys: u32) -> impl Strategy<Value = Vec<(u32, Json)>> {
+pub(super) fn rows(keys: u32) -> impl Strategy<Value = Vec<(u32, Json)>> {
     let t = prop_oneof![
         4 => Just(Some("A")), 4 => Just(Some("B")), 2 => Just(Some("C")),
         1 => Just(Some("a long text")), 1 => Just(None),
@@ -115,7 +115,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     )
 }
 
-fn any_ast() -> impl Strategy<Value = Ast> {
+pub(super) fn any_ast() -> impl Strategy<Value = Ast> {
     let bound = prop_oneof![Just(Within::Unbounded), (1..9i64).prop_map(Within::FirstAndLast)];
     let ast = (proptest::collection::vec(any_step(), 1..5), bound);
     ast.prop_map(|(steps, within)| {

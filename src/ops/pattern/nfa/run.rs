@@ -383,6 +383,13 @@ impl Machine {
         }
     }
 
+    /// As [`Machine::advance_to`], for one key.
+    pub fn advance_slot(&mut self, slot: u32, time: Time, found: &mut Found) {
+        while let Some(at) = self.store.disarm(slot, time) {
+            self.expire(slot, at, found);
+        }
+    }
+
     /// When a partial match times out.
     fn deadline(&self, partial: &Partial) -> Time {
         if partial.is_start() {

@@ -275,6 +275,17 @@ impl Store {
         None
     }
 
+    /// Stops a key's timer if its deadline is at or before `time`; the deadline.
+    pub fn disarm(&mut self, slot: u32, time: Time) -> Option<Time> {
+        let line = self.lines.get_mut(slot as usize)?;
+        let at = line.armed;
+        if at > time || at == NO_DEADLINE {
+            return None;
+        }
+        line.armed = NO_DEADLINE;
+        Some(at)
+    }
+
     /// Keeps a row. It has one reference, the caller's.
     pub fn keep(&mut self, batch: &RecordBatch, row: usize, time: Time) -> u32 {
         let seq = self.next_seq;

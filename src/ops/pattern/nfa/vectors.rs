@@ -157,6 +157,7 @@ pub(crate) fn spec(ast: Ast, texts: &[String], timed_out: Option<usize>) -> Patt
         select,
         late: None,
         timed_out,
+        timed_out_select: None,
         known: Known { key: vec![3], event_time: Some(4) },
         sets: Sets::default(),
         partials_max: None,
