@@ -17,6 +17,7 @@ mod own_tests;
 mod partition_by;
 mod patterns;
 mod remote;
+mod rules;
 mod s3;
 mod sim;
 mod socket;

@@ -1,5 +1,6 @@
 //! `cutwater explain`: what a pipeline's patterns become.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::arguments::Explain;
@@ -17,11 +18,11 @@ pub fn explain(arguments: &Explain) -> u8 {
     let Some(pipeline) = loaded.pipeline else {
         return WRONG;
     };
-    let patterns: Vec<(&TransformPlan, &PatternPlan)> = patterns(&pipeline).collect();
+    let patterns = patterns(&pipeline);
     let wanted = |name: &str| arguments.pattern.as_ref().is_none_or(|wanted| wanted == name);
-    let chosen: Vec<_> = patterns.iter().filter(|(plan, _)| wanted(&plan.name)).collect();
+    let chosen: Vec<_> = patterns.iter().filter(|drawn| wanted(&drawn.name)).collect();
     if let (Some(name), true) = (&arguments.pattern, chosen.is_empty()) {
-        let names: Vec<&str> = patterns.iter().map(|(plan, _)| plan.name.as_str()).collect();
+        let names: Vec<&str> = patterns.iter().map(|drawn| drawn.name.as_str()).collect();
         let there = match names.is_empty() {
             true => "it has none".to_string(),
             false => format!("it has {}", names.join(", ")),
@@ -34,22 +35,42 @@ pub fn explain(arguments: &Explain) -> u8 {
     if chosen.is_empty() {
         out += "    %% this pipeline has no patterns\n";
     }
-    for (at, (plan, pattern)) in chosen.into_iter().enumerate() {
-        draw_one(&mut out, at, plan, pattern);
+    for (at, drawn) in chosen.into_iter().enumerate() {
+        draw_one(&mut out, at, drawn);
     }
     print(&out);
     OK
 }
 
-fn patterns(pipeline: &Pipeline) -> impl Iterator<Item = (&TransformPlan, &PatternPlan)> {
-    pipeline.transforms.iter().filter_map(|plan| match &plan.kind {
-        TransformKind::Pattern(pattern) => Some((plan, &**pattern)),
-        _ => None,
-    })
+/// A pattern, and the transform that has it. A rule is called by its transform's name and its own.
+struct Drawn<'a> {
+    name: String,
+    plan: &'a TransformPlan,
+    pattern: Cow<'a, PatternPlan>,
 }
 
-fn draw_one(out: &mut String, at: usize, plan: &TransformPlan, pattern: &PatternPlan) {
-    let name = &plan.name;
+fn patterns(pipeline: &Pipeline) -> Vec<Drawn<'_>> {
+    let mut drawn = Vec::new();
+    for plan in &pipeline.transforms {
+        match &plan.kind {
+            TransformKind::Pattern(pattern) => {
+                let pattern = Cow::Borrowed(&**pattern);
+                drawn.push(Drawn { name: plan.name.clone(), plan, pattern });
+            }
+            TransformKind::Rules(rules) => {
+                drawn.extend(rules.book.rules().into_iter().map(|rule| {
+                    let name = format!("{}.{}", plan.name, rule.name);
+                    Drawn { name, plan, pattern: Cow::Owned(rule.pattern) }
+                }))
+            }
+            _ => {}
+        }
+    }
+    drawn
+}
+
+fn draw_one(out: &mut String, at: usize, drawn: &Drawn<'_>) {
+    let Drawn { name, plan, pattern } = drawn;
     let columns = &plan.input_schemas[0].columns;
     let key: Vec<&str> = plan.key.iter().map(|&column| columns[column].name.as_str()).collect();
     let within = match pattern.ast.within {

@@ -2,11 +2,12 @@
 
 use super::arguments::PipelineArguments;
 use super::catalogue::CATALOGUE;
+use super::rules;
 use crate::plan::code::Code;
 use crate::plan::diagnostic::{Diagnostic, Severity, Span, Texts, render, tally, to_json};
 use crate::plan::graph::Pipeline;
 use crate::plan::unbuilt::unbuilt;
-use crate::plan::{Input, read};
+use crate::plan::{Input, Outcome, read};
 
 /// A pipeline file that was read, or why it could not be.
 pub struct Loaded {
@@ -43,7 +44,15 @@ pub fn load(arguments: &PipelineArguments) -> Loaded {
         environment: &|name| std::env::var(name).ok(),
         catalogue: &CATALOGUE,
     });
-    Loaded { path, pipeline: outcome.pipeline, found: outcome.found, texts: outcome.texts }
+    let Outcome { mut pipeline, mut found, mut texts } = outcome;
+    if let Some(read) = &pipeline {
+        let wrong = rules::read_all(read, &mut texts);
+        if wrong.iter().any(|found| found.severity == Severity::Error) {
+            pipeline = None;
+        }
+        found.extend(wrong);
+    }
+    Loaded { path, pipeline, found, texts }
 }
 
 impl Loaded {

@@ -8,7 +8,7 @@ use super::engine::{self, Job, Live};
 use super::load::load;
 use super::progress::{Progress, Style};
 use super::report::Report;
-use super::{FAILED, OK, WRONG, eprint, signals, stderr_is_styled, summary, usage};
+use super::{FAILED, OK, WRONG, eprint, rules, signals, stderr_is_styled, summary, usage};
 
 /// Runs a pipeline; gives the exit code.
 pub fn run(arguments: &Run) -> u8 {
@@ -40,12 +40,20 @@ pub fn run(arguments: &Run) -> u8 {
     };
     let name = pipeline.name.clone();
     let live = Arc::new(Live::new(&pipeline));
+    let watch = match rules::Watch::start(&pipeline) {
+        Ok(watch) => watch,
+        Err(error) => {
+            eprint(&format!("error: cannot watch the rules: {error}\n"));
+            return FAILED;
+        }
+    };
     let restore = arguments.restore.clone();
     let job = Job { pipeline, restore, stop, live: live.clone(), started: start };
     let seen = live.clone();
     let progress = Progress::start(Style::choose(arguments.quiet), &name, move || seen.counts());
     let outcome = engine::run(job);
     drop(progress);
+    drop(watch);
     let report = Report::new(
         &name,
         live.shards(),

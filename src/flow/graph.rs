@@ -410,6 +410,9 @@ impl ShardGraph {
         let stage = &mut self.stages[at];
         self.chain.log.rows(stage.id, input, rows, &stage.inputs[input]);
         stage.rows(input, rows, hashes)?;
+        if stage.took_other() {
+            self.chain.log.close();
+        }
         self.push_stage_outputs(at)
     }
 

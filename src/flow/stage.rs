@@ -249,6 +249,13 @@ impl Stage {
         Ok(())
     }
 
+    /// Whether an operator changed by anything but rows and watermarks since the last call.
+    pub fn took_other(&mut self) -> bool {
+        let plain = self.plain.iter_mut();
+        let plain = plain.fold(false, |any, plain| plain.operator.took_other() | any);
+        self.sorted.as_mut().is_some_and(|sorted| sorted.order.took_other()) | plain
+    }
+
     /// Slots with rows in an ordering buffer: these cannot leave memory.
     pub fn pinned(&self) -> Touched {
         let mut pinned = Touched::default();

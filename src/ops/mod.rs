@@ -260,6 +260,12 @@ pub trait Stateful {
     /// Appends slots that changed since the last call though no row named them.
     fn take_changed(&mut self, _out: &mut Vec<u32>) {}
 
+    /// Whether what it does has changed since the last call by anything but rows and watermarks: a
+    /// checkpoint cannot get there from an earlier one by rows alone.
+    fn took_other(&mut self) -> bool {
+        false
+    }
+
     /// Shows what is known of a slot, for people, under the names of the handles that know it. As
     /// it stands here it says how many bytes each has.
     fn show(&mut self, slot: u32, _keys: &KeyTable, visit: &mut dyn FnMut(&str, Shown)) {

@@ -264,6 +264,11 @@ impl Order {
         self.operators.iter_mut().for_each(|operator| operator.take_changed(out));
     }
 
+    /// As [`crate::ops::Stateful::took_other`], of any operator.
+    pub fn took_other(&mut self) -> bool {
+        self.operators.iter_mut().fold(false, |any, operator| operator.took_other() | any)
+    }
+
     /// As [`crate::ops::Stateful::due`], over all operators. Rows that wait are not looked at.
     pub fn due(&self, slot: u32, after: Time) -> Time {
         self.operators.iter().map(|operator| operator.due(slot, after)).min().unwrap_or(END)

@@ -35,7 +35,6 @@ use crate::ground::time::{NEVER, Time};
 use crate::ops::order::Order;
 use crate::ops::order::ahead::Ahead;
 use crate::ops::output::Outputs;
-use crate::ops::pattern::PatternSpec;
 use crate::ops::pattern::strict::set::Sets;
 use crate::port::{Decode, Encode, Sink, Source};
 use xxhash_rust::xxh3::xxh3_64;
@@ -365,7 +364,7 @@ impl Builder<'_> {
         let input = |&input: &PortRef| input_form(&self.pipeline.output(input).schema);
         stage.id = at as u16;
         stage.inputs = plan.inputs.iter().map(input).collect();
-        let (mut specs, mut about_ordered) = (Vec::<PatternSpec>::new(), Vec::new());
+        let (mut specs, mut about_ordered) = (Vec::<operators::InOrder>::new(), Vec::new());
         let schema = self.stage_schema(at);
         let (mut ahead, sets) = (Ahead::new(schema), Sets::default());
         let event_time = self.topology.event_time(self.pipeline, &plan.inputs);
@@ -390,7 +389,7 @@ impl Builder<'_> {
                     stage.plain.push(Plain { operator, about });
                 }
                 operators::KeyedKind::Ordered(spec) => {
-                    specs.push(*spec);
+                    specs.push(spec);
                     about_ordered.push(about);
                 }
             }

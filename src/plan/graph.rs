@@ -5,6 +5,8 @@
 //! 2. Output 0 of a component is the one without a name; `key` and other columns are places in the
 //!    input's rows.
 
+use std::sync::Arc;
+
 use crate::expr::{AggregateSelect, Condition, MatchSelect, Program, Projection};
 use crate::ground::schema::{DataType, SchemaRef};
 use crate::ops::pattern::ast::Ast;
@@ -15,6 +17,7 @@ pub use super::raw::component::WatermarkEmit;
 pub use super::raw::pattern::PatternEmit;
 pub use super::raw::settings::{Backend, Compression, Mode, Profile};
 pub use super::raw::transform::{JoinKind, Keep, Side, Unmatched};
+use super::rules::RuleBook;
 
 /// A checked pipeline.
 #[derive(Clone)]
@@ -266,6 +269,7 @@ pub enum TransformKind {
     Window(WindowSpec),
     Aggregate(AggregateSpec),
     Pattern(Box<PatternPlan>),
+    Rules(RulesPlan),
     Join(Box<JoinSpec>),
     Over(OverSpec),
     Dedup(DedupSpec),
@@ -286,7 +290,7 @@ impl TransformKind {
             TransformKind::Lookup(_) => "lookup",
             TransformKind::Window(_) => "window",
             TransformKind::Aggregate(_) => "aggregate",
-            TransformKind::Pattern(_) => "pattern",
+            TransformKind::Pattern(_) | TransformKind::Rules(_) => "pattern",
             TransformKind::Join(_) => "join",
             TransformKind::Over(_) => "over",
             TransformKind::Dedup(_) => "dedup",
@@ -409,6 +413,21 @@ pub struct PatternPlan {
     pub emit: PatternEmit,
     /// So many open partial matches a key may have.
     pub partials_max: Option<usize>,
+}
+
+/// Patterns that stand in files of their own and may change while the pipeline runs. Outputs as a
+/// [`PatternPlan`]'s; the columns `rule` and `rule_version` stand before the others.
+#[derive(Clone)]
+pub struct RulesPlan {
+    /// Which files, as written.
+    pub files: String,
+    /// Where that is written.
+    pub files_at: Span,
+    pub input: SchemaRef,
+    /// What every rule selects.
+    pub columns: SchemaRef,
+    /// Those that are in force now, whatever copy of the plan is asked.
+    pub book: Arc<RuleBook>,
 }
 
 /// Which rows of the two sides meet.

@@ -30,7 +30,7 @@ fn keyed(plan: &TransformPlan) -> Option<KeyedTransform> {
         name: plan.name.clone(),
         word: plan.kind.word(),
         key: plan.key.iter().map(|&at| input.columns[at].clone()).collect(),
-        is_ordered: matches!(plan.kind, TransformKind::Pattern(_)),
+        is_ordered: matches!(plan.kind, TransformKind::Pattern(_) | TransformKind::Rules(_)),
     })
 }
 

@@ -13,6 +13,7 @@ pub mod keyed;
 pub mod operators;
 pub mod raw;
 pub mod render;
+pub mod rules;
 pub mod tables;
 pub mod topology;
 pub mod unbuilt;

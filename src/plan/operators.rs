@@ -1,12 +1,13 @@
 //! From a checked transform to its operator.
 
 use super::graph::{
-    LookupSpec, PatternEmit, PatternPlan, TransformKind, TransformPlan, Unmatched, WindowKind,
-    WindowSpec,
+    LookupSpec, PatternEmit, PatternPlan, RulesPlan, TransformKind, TransformPlan, Unmatched,
+    WindowKind, WindowSpec,
 };
+use super::rules::RulePlan;
 use crate::flow::RunError;
 use crate::flow::graph::NodeOperator;
-use crate::ground::schema::Schema;
+use crate::ground::schema::{Schema, SchemaRef};
 use crate::ops::aggregate::Aggregate;
 use crate::ops::filter::Filter;
 use crate::ops::flat_map::FlatMap;
@@ -14,6 +15,7 @@ use crate::ops::lookup::{self, Lookup, On};
 use crate::ops::map::Map;
 use crate::ops::order::ahead::Ahead;
 use crate::ops::pattern::eager::Eager;
+use crate::ops::pattern::rules::{Feed, RuleSpec, Rules};
 use crate::ops::pattern::strict::Known;
 use crate::ops::pattern::strict::set::Sets;
 use crate::ops::pattern::{LatePort, Pattern, PatternSpec};
@@ -21,13 +23,28 @@ use crate::ops::route::Route;
 use crate::ops::union::Union;
 use crate::ops::window::{Spec, sliding::Sliding};
 use crate::ops::{Keyed, Ordered};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// An operator of a keyed stage, by how it wants its rows.
 pub enum KeyedKind {
     /// As they arrive.
     Plain(Box<dyn Keyed>),
     /// In event-time order, no more of each than it asked for: to be made by [`ordered`].
-    Ordered(Box<PatternSpec>),
+    Ordered(InOrder),
+}
+
+/// An operator behind the ordering stage, before all have asked for what they need.
+pub enum InOrder {
+    Pattern(Box<PatternSpec>),
+    Rules(Box<RulesParts>),
+}
+
+/// What a rules' operator is made of.
+pub struct RulesParts {
+    feed: Feed,
+    columns: SchemaRef,
+    late: Option<LatePort>,
+    timed_out: Option<usize>,
 }
 
 fn unbuilt(plan: &TransformPlan) -> RunError {
@@ -103,7 +120,15 @@ pub fn keyed(
         TransformKind::Pattern(spec) => {
             let mut spec = pattern_of(plan, spec, input, event_time, sets);
             spec.look_ahead(ahead);
-            KeyedKind::Ordered(Box::new(spec))
+            KeyedKind::Ordered(InOrder::Pattern(Box::new(spec)))
+        }
+        TransformKind::Rules(rules) => {
+            // A rule that comes later may ask for any column.
+            ahead.keep(0..input.width());
+            let PatternPorts { late, timed_out } = ports_of(plan, input);
+            let (feed, columns) = (feed_of(plan, rules, event_time), rules.columns.clone());
+            let parts = RulesParts { feed, columns, late, timed_out };
+            KeyedKind::Ordered(InOrder::Rules(Box::new(parts)))
         }
         _ => return Err(unbuilt(plan)),
     })
@@ -115,13 +140,41 @@ pub fn keyed(
 /// [`RunError`] if its figures are out of the operator's range.
 pub fn ordered(
     name: &str,
-    mut spec: PatternSpec,
+    operator: InOrder,
     input: &Schema,
     ahead: &Ahead,
 ) -> Result<Box<dyn Ordered>, RunError> {
-    spec.remap(ahead);
-    let operator = Pattern::new(spec, &ahead.schema(input));
-    Ok(Box::new(operator.map_err(|error| RunError::of(name, error))?))
+    let event = ahead.schema(input);
+    match operator {
+        InOrder::Pattern(mut spec) => {
+            spec.remap(ahead);
+            let operator = Pattern::new(*spec, &event);
+            Ok(Box::new(operator.map_err(|error| RunError::of(name, error))?))
+        }
+        InOrder::Rules(parts) => {
+            let RulesParts { feed, columns, late, timed_out } = *parts;
+            Ok(Box::new(Rules::new(feed, event, &columns, late, timed_out)))
+        }
+    }
+}
+
+/// What looks into the rules' book, as one shard does.
+fn feed_of(plan: &TransformPlan, rules: &RulesPlan, event_time: Option<usize>) -> Feed {
+    let (book, key) = (rules.book.clone(), plan.key.clone());
+    let mut seen = None;
+    Box::new(move || {
+        let edition = book.edition();
+        if seen.replace(edition) == Some(edition) {
+            return None;
+        }
+        let spec = |rule: RulePlan| {
+            let RulePlan { name, version, form, pattern } = rule;
+            let number = xxh3_64(format!("{name} {version} {form}").as_bytes());
+            let known = Known { key: key.clone(), event_time };
+            RuleSpec { name, number, spec: bare(&pattern, known, &Sets::default()) }
+        };
+        Some(book.rules().into_iter().map(spec).collect())
+    })
 }
 
 fn window_of(spec: &WindowSpec) -> Option<Spec> {
@@ -146,15 +199,35 @@ fn pattern_of(
     event_time: Option<usize>,
     sets: &Sets,
 ) -> PatternSpec {
+    let PatternPorts { late, timed_out } = ports_of(plan, input);
+    let known = Known { key: plan.key.clone(), event_time };
+    PatternSpec { late, timed_out, ..bare(spec, known, sets) }
+}
+
+/// Ports of a pattern beside that of its matches, where they are read.
+struct PatternPorts {
+    late: Option<LatePort>,
+    timed_out: Option<usize>,
+}
+
+fn ports_of(plan: &TransformPlan, input: &Schema) -> PatternPorts {
     let read = |name: &str| plan.outputs.iter().position(|out| out.name == name && out.is_read);
+    PatternPorts {
+        late: read("late").map(|port| LatePort { port, heaped: input.heaped() }),
+        timed_out: read("timed_out"),
+    }
+}
+
+/// A pattern of which nobody reads more than its matches.
+fn bare(spec: &PatternPlan, known: Known, sets: &Sets) -> PatternSpec {
     PatternSpec {
         ast: spec.ast.clone(),
         conditions: spec.conditions.clone(),
         select: spec.select.clone(),
-        known: Known { key: plan.key.clone(), event_time },
+        known,
         sets: sets.clone(),
-        late: read("late").map(|port| LatePort { port, heaped: input.heaped() }),
-        timed_out: read("timed_out"),
+        late: None,
+        timed_out: None,
         timed_out_select: None,
         partials_max: spec.partials_max,
     }

@@ -49,7 +49,10 @@ pub struct Topology {
 pub fn is_keyed(kind: &TransformKind) -> bool {
     matches!(
         kind,
-        TransformKind::Window(_) | TransformKind::Aggregate(_) | TransformKind::Pattern(_)
+        TransformKind::Window(_)
+            | TransformKind::Aggregate(_)
+            | TransformKind::Pattern(_)
+            | TransformKind::Rules(_)
     )
 }
 

@@ -45,6 +45,7 @@ fn missing(transform: &TransformPlan) -> Option<String> {
         | TransformKind::Route(_)
         | TransformKind::Lookup(_)
         | TransformKind::Pattern(_)
+        | TransformKind::Rules(_)
         | TransformKind::Union => None,
         TransformKind::Aggregate(aggregate) => {
             aggregate.emit_every_ms.map(|_| "`emit` with a period".to_string())

@@ -17,6 +17,7 @@ pub mod eager;
 pub mod nfa;
 mod reader;
 pub mod refs;
+pub mod rules;
 pub mod select;
 mod show;
 pub mod strict;

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 use self::join::JoinSide;
 use self::keyed::Keyed;
+pub(in crate::plan) use self::pattern::rule;
 use self::schema::Schemas;
 use self::transform::{Made, inputs_agree};
 use self::wiring::{Link, Wiring};
@@ -45,6 +46,7 @@ pub fn check(mut file: File, name: &str, out: &mut Diagnostics) -> Option<Pipeli
     let mut checker = Checker {
         file: &file,
         wiring: &wiring,
+        declared: &schemas,
         schemas: BTreeMap::new(),
         decoded: BTreeMap::new(),
         out,
@@ -121,6 +123,8 @@ fn mark_reads(pipeline: &mut Pipeline) {
 pub(in crate::plan) struct Checker<'a> {
     file: &'a File,
     wiring: &'a Wiring,
+    /// Schemas by name.
+    declared: &'a Schemas,
     /// Columns of each output, as far as known.
     schemas: BTreeMap<Node, Vec<Option<SchemaRef>>>,
     /// What each source's input is read with.
@@ -191,6 +195,7 @@ impl Checker<'_> {
                 return transform::lookup(input, lookup, table, &schema, self.out);
             }
             Body::Pattern(pattern) => return pattern::pattern(input, pattern, out),
+            Body::Rules(rules) => return pattern::rules(input, rules, self.declared, out),
             Body::Union => return transform::made(TransformKind::Union, [input.clone()]),
             _ => {}
         }
@@ -341,6 +346,7 @@ fn needs_event_time(kind: &TransformKind) -> bool {
         }
         TransformKind::TopN(top) => top.window.is_some(),
         TransformKind::Pattern(_)
+        | TransformKind::Rules(_)
         | TransformKind::Join(_)
         | TransformKind::Over(_)
         | TransformKind::Timeout(_) => true,

@@ -3,18 +3,19 @@
 
 use std::sync::Arc;
 
-use super::expr::{not_empty, report};
+use super::expr::{not_empty, report, wrong_type};
+use super::schema::Schemas;
 use super::settings::number;
 use super::transform::{Made, made};
 use crate::expr::{Condition, Scope, compile_match_select};
-use crate::ground::schema::{Column, DataType, SchemaRef};
+use crate::ground::schema::{Column, DataType, Schema, SchemaRef};
 use crate::ops::pattern::ast::{self, Ast};
 use crate::ops::pattern::check::{Refusal, check};
 use crate::plan::code::Code;
-use crate::plan::diagnostic::{Diagnostic, Diagnostics, Span};
-use crate::plan::graph::{PatternEmit, PatternPlan, TransformKind};
+use crate::plan::diagnostic::{Diagnostic, Diagnostics, Span, Spanned, quoted, suggest};
+use crate::plan::graph::{PatternEmit, PatternPlan, RulesPlan, TransformKind};
 use crate::plan::raw::pattern::{
-    AfterMatch, Contiguity, Inner, Pattern, Step, StepWhat, Times, Within,
+    AfterMatch, Contiguity, Inner, Pattern, Rule, Rules, Step, StepWhat, Times, Within,
 };
 use crate::plan::raw::text::Text;
 
@@ -75,6 +76,99 @@ pub fn pattern(input: &SchemaRef, pattern: &Pattern, out: &mut Diagnostics) -> O
     };
     let plan = PatternPlan { ast, conditions, texts, select, emit, partials_max };
     made(TransformKind::Pattern(Box::new(plan)), [main, input.clone(), matches])
+}
+
+/// Columns before those that a rule selects.
+const RULE_COLUMNS: [&str; 2] = ["rule", "rule_version"];
+
+/// `type = "pattern"` with `rules`.
+pub fn rules(
+    input: &SchemaRef,
+    rules: &Rules,
+    schemas: &Schemas,
+    out: &mut Diagnostics,
+) -> Option<Made> {
+    let declared = schemas.find(&rules.schema, out)?;
+    if let Some(taken) = declared.columns.iter().find(|c| RULE_COLUMNS.contains(&&*c.name)) {
+        let message = format!("the column `{}` is put before those of `schema`", taken.name);
+        out.add(Diagnostic::error(Code::DuplicateColumn, rules.schema.span, message));
+        return None;
+    }
+    let own = [("rule", DataType::String), ("rule_version", DataType::BigInt)];
+    let own = own.map(|(name, of)| Column::new(name, of).not_null());
+    let selected = declared.columns.iter().map(|column| Column {
+        // A rule may have nothing to say of a column.
+        nullable: true,
+        ..Column::new(column.name.clone(), column.data_type.clone())
+    });
+    let columns = Arc::new(Schema::new(own.into_iter().chain(selected).collect()));
+    let plan = RulesPlan {
+        files: rules.files.value.clone(),
+        files_at: rules.files.span,
+        input: input.clone(),
+        columns: columns.clone(),
+        book: Arc::default(),
+    };
+    made(TransformKind::Rules(plan), [columns.clone(), input.clone(), columns])
+}
+
+/// A rule as a pattern that puts its name and version before the columns that all rules select.
+pub fn rule(of: &RulesPlan, name: &str, rule: &Rule, out: &mut Diagnostics) -> Option<PatternPlan> {
+    let mut written = rule.pattern.clone();
+    if let Some(emit) = &written.emit {
+        let message = "a rule puts its matches out when the watermark has passed them";
+        let wrong = Diagnostic::error(Code::Conflict, emit.span, message);
+        out.add(wrong.hint("leave `emit` out; an eager pattern stands in the pipeline file"));
+        return None;
+    }
+    let span = written.select.span;
+    let selected = std::mem::take(&mut written.select.entries);
+    let wanted = &of.columns.columns[RULE_COLUMNS.len()..];
+    let mut is_good = true;
+    for (name, _) in &selected {
+        if !wanted.iter().any(|column| column.name == name.value) {
+            let known = wanted.iter().map(|column| column.name.as_str());
+            let message = format!("the rules' schema has no column `{}`", name.value);
+            let hint = suggest(&name.value, known, "its columns are");
+            out.add(Diagnostic::error(Code::UnknownColumn, name.span, message).maybe_hint(hint));
+            is_good = false;
+        }
+    }
+    let literal = |text: String| Text::new(text, span, Vec::new());
+    let own = [literal(format!("'{name}'")), literal(rule.version.value.to_string())];
+    let own = RULE_COLUMNS.iter().zip(own);
+    written.select.entries =
+        own.map(|(name, text)| (Spanned::new(name.to_string(), span), text)).collect();
+    for column in wanted {
+        match selected.iter().find(|(name, _)| name.value == column.name) {
+            Some(entry) => written.select.entries.push(entry.clone()),
+            None => {
+                let message = format!("`select` says nothing of `{}`", column.name);
+                let hint = format!("all rules select {}", names_of(wanted));
+                out.add(Diagnostic::error(Code::MissingKey, span, message).hint(hint));
+                is_good = false;
+            }
+        }
+    }
+    let TransformKind::Pattern(plan) = pattern(&of.input, &written, out)?.kind else {
+        return None;
+    };
+    let made = plan.select.finish.schema();
+    for (i, column) in made.columns.iter().enumerate().skip(RULE_COLUMNS.len()) {
+        let wanted = &of.columns.columns[i].data_type;
+        if column.data_type != *wanted {
+            let span = written.select.entries[i].1.span;
+            let what = format!("`{}`", column.name);
+            wrong_type(span, &what, &wanted.to_string(), &column.data_type, out);
+            is_good = false;
+        }
+    }
+    is_good.then_some(*plan)
+}
+
+fn names_of(columns: &[Column]) -> String {
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    quoted(&names)
 }
 
 /// Durations of nothing and less are no bound, as in Flink, and hardly meant.

@@ -196,6 +196,46 @@ impl Read for Step {
     }
 }
 
+/// `type = "pattern"` whose patterns stand in files of their own.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Which files: a path with `*`.
+    pub files: Text,
+    /// The columns that every rule selects.
+    pub schema: Text,
+}
+
+/// A file of [`Rules`].
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What it is called, if not as its file.
+    pub name: Option<Text>,
+    pub version: Spanned<i64>,
+    pub pattern: Pattern,
+}
+
+/// Reads a rule's file.
+pub fn rule(node: &Node, reader: &mut Reader<'_>) -> Option<Rule> {
+    let mut fields = Fields::open(node, "a rule's file", reader)?;
+    let name = fields.maybe("name", reader);
+    let version = fields.must("version", reader);
+    let pattern = pattern(&mut fields, reader);
+    fields.close(reader);
+    Some(Rule { name, version: version?, pattern: pattern? })
+}
+
+/// Reads the keys of a pattern whose rules stand in files.
+pub fn rules(fields: &mut Fields<'_>, reader: &mut Reader<'_>) -> Option<Rules> {
+    let (files, schema) = (fields.must("rules", reader), fields.must("schema", reader));
+    for key in ["steps", "select", "within", "after_match", "emit", "max_partial_matches"] {
+        if let Some(node) = fields.node(key) {
+            let message = format!("`{key}` stands in the files that `rules` names");
+            reader.wrong(Code::Conflict, node.span, message);
+        }
+    }
+    Some(Rules { files: files?, schema: schema? })
+}
+
 /// Reads the keys of a pattern.
 pub fn pattern(fields: &mut Fields<'_>, reader: &mut Reader<'_>) -> Option<Pattern> {
     let within = fields.maybe("within", reader);

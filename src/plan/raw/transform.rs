@@ -1,6 +1,6 @@
 //! `[transforms.x]` as written: what all have, and the keys of each type.
 
-use super::pattern::{Pattern, pattern};
+use super::pattern::{Pattern, Rules, pattern, rules};
 use super::reader::{Fields, Millis, Named, Read, Reader, words};
 use super::text::Text;
 use super::tree::{Node, Value};
@@ -50,6 +50,7 @@ pub enum Body {
     Window(Window),
     Aggregate(Aggregate),
     Pattern(Box<Pattern>),
+    Rules(Rules),
     Join(Box<Join>),
     Over(Over),
     Dedup { keep: Option<Spanned<Keep>>, ttl: Option<Spanned<Millis>> },
@@ -351,6 +352,7 @@ fn body(kind: TransformType, fields: &mut Fields<'_>, reader: &mut Reader<'_>) -
             let emit = fields.maybe("emit", reader);
             Some(Body::Aggregate(Aggregate { select: select?, having, emit }))
         }
+        TransformType::Pattern if fields.has("rules") => rules(fields, reader).map(Body::Rules),
         TransformType::Pattern => pattern(fields, reader).map(|found| Body::Pattern(found.into())),
         TransformType::Join => join(fields, reader),
         TransformType::Over => {
