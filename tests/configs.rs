@@ -36,6 +36,26 @@ fn fraud_finds_every_kind_and_the_ledger_balances() {
 }
 
 #[test]
+fn rules_in_files_find_what_they_say() {
+    let case = Case::new("");
+    let rules = own("configs/rules/*.toml");
+    let args = [
+        "--set",
+        "sources.transactions.rows=50000",
+        "--set",
+        "sources.transactions.rows_per_second=1000000",
+        "--set",
+        &format!("transforms.alerts.rules='{}'", rules.display()),
+    ];
+    let alerts = json_lines(&run(&case, "fraud-rules", &args, &[]));
+    for rule in ["rapid", "takeover"] {
+        let mut of = alerts.iter().filter(|alert| alert["rule"] == rule);
+        assert!(of.all(|alert| alert["rule_version"] == 1), "{rule} says its version");
+        assert!(alerts.iter().any(|alert| alert["rule"] == rule), "{rule} was found");
+    }
+}
+
+#[test]
 fn the_tests_in_the_configurations_pass() {
     let case = Case::new("");
     let path = own("configs/fraud.toml");

@@ -26,7 +26,7 @@ pub fn left_out(case: &Value) -> Option<&'static str> {
     if case["tie_sensitive"] == true {
         return Some("depend on the order of Java's heap");
     }
-    let Some(within) = case["pattern"]["within_ms"].as_i64() else { return None };
+    let within = case["pattern"]["within_ms"].as_i64()?;
     let last = &case["events"].as_array().expect("events").last().expect("an event")["ts"];
     let end = last.as_i64().expect("a time") + within;
     let is_short = within <= 0 || case["final_time"].as_i64().expect("a time") <= end;

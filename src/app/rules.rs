@@ -1,7 +1,7 @@
 //! Rules in files of their own: read with the pipeline, and watched while it runs.
 //!
-//! A file that cannot be read or is wrong is told on standard error and changes nothing: what it said
-//! before stays in force. Looking at the files' times and lengths twice a second costs nothing and
+//! A file that cannot be read or is wrong is told on standard error and changes nothing: what it
+//! said before stays in force. Looking at the files' times and lengths twice a second costs nothing and
 //! works on every file system, where notices of the kernel do not.
 
 use std::collections::BTreeMap;

@@ -10,8 +10,8 @@
 //! 2. A match's number is a hash of the rows that it took and the steps that took them, and a
 //!    row's is one of all its values: so it is the same in both automata, in every run, on any
 //!    number of shards. (Rows that are equal in every column are one to it.)
-//! 3. The quick automaton takes the rows of a key in the order of their times: one that comes out of
-//!    order is left to the watermark. Then what both know is other, until the watermark has passed
+//! 3. The quick automaton takes the rows of a key in the order of their times: one that comes out
+//!    of order is left to the watermark. Then what both know is other, until the watermark has passed
 //!    all rows of the key and the quick one takes over what the other knows.
 //! 4. A provisional match is retracted when the watermark has passed its last row and the ordered
 //!    one neither found it nor holds it back for an earlier partial match; at the end all are that

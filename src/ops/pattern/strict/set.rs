@@ -105,6 +105,9 @@ pub struct Core {
     pub members: Vec<Member>,
 }
 
+/// A set that is shared by its patterns' operators.
+pub type SharedSet = Rc<RefCell<Set>>;
+
 /// The sets of a stage, more than one where patterns are too long to share lines.
 #[derive(Clone, Default)]
 pub struct Sets(Rc<RefCell<Vec<Rc<RefCell<Set>>>>>);
@@ -121,7 +124,7 @@ impl Sets {
         layout: &Layout,
         known: &Known,
         found: Selector,
-    ) -> Result<(Rc<RefCell<Set>>, usize), Box<(Tests, Selector)>> {
+    ) -> Result<(SharedSet, usize), Box<(Tests, Selector)>> {
         let mut sets = self.0.borrow_mut();
         let mut given = Box::new((tests, found));
         for set in sets.iter() {
