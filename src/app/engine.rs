@@ -107,6 +107,7 @@ impl Live {
                 completed: made.completed,
                 failed: made.failed,
                 duration_ms: CheckpointDuration { p50: made.p50_ms, p99: made.p99_ms },
+                stood_still_ms: made.stood_still_ms,
                 bytes: CheckpointBytes { last: made.bytes.written, full: made.bytes.full },
                 remote: self.outgoing.get().map(|outgoing| outgoing.counts()),
             },

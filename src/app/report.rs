@@ -61,6 +61,8 @@ pub struct CheckpointCount {
     pub completed: u64,
     pub failed: u64,
     pub duration_ms: CheckpointDuration,
+    /// Longest that a shard stood still for its state, in ms.
+    pub stood_still_ms: f64,
     pub bytes: CheckpointBytes,
     /// Copies to the remote, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]

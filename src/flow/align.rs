@@ -144,6 +144,7 @@ impl Alignment {
             );
             let (durable, beneath) = (self.epochs.durable(), self.beneath.as_deref());
             let share = snapshot::share(&mut graph, (epoch, is_last), durable, beneath);
+            self.epochs.note_stood(graph.chain.take_stood_ns());
             self.epochs.put(graph.shard, epoch, share);
         }
         Ok(())

@@ -111,6 +111,9 @@ pub struct Made {
     pub failed: u64,
     pub p50_ms: f64,
     pub p99_ms: f64,
+    /// Longest that a shard stood still for its state, in ms: at a barrier, or for a slice of a
+    /// base between two blocks.
+    pub stood_still_ms: f64,
     /// Of the last one.
     pub bytes: Bytes,
 }
@@ -185,6 +188,8 @@ pub struct Epochs {
     durable: AtomicU64,
     /// The newest epoch whose barrier overtakes.
     overtaking: AtomicU64,
+    /// Longest that a shard stood still.
+    stood_ns: AtomicU64,
     under: Mutex<Under>,
     changed: Condvar,
 }
@@ -224,6 +229,7 @@ impl Epochs {
             wanted: AtomicU64::new(restored),
             durable: AtomicU64::new(restored),
             overtaking: AtomicU64::new(restored),
+            stood_ns: AtomicU64::new(0),
             under: Mutex::new(under),
             changed: Condvar::new(),
         }
@@ -237,6 +243,16 @@ impl Epochs {
     /// How many rows checkpoints have.
     pub fn row_bounds(&self) -> RowBounds {
         self.rhythm.rows
+    }
+
+    /// From the beginning of an epoch to that of the next, in ms, if they are periodic.
+    pub fn interval_ms(&self) -> Option<u64> {
+        self.rhythm.interval_ms
+    }
+
+    /// Notes that a shard stood still for so long.
+    pub fn note_stood(&self, ns: u64) {
+        self.stood_ns.fetch_max(ns, Ordering::Relaxed);
     }
 
     /// The epoch that readers are to end next.
@@ -396,7 +412,8 @@ impl Epochs {
         let (p50_ms, p99_ms) =
             if under.durations_us.is_empty() { (0.0, 0.0) } else { (ms(0.5), ms(0.99)) };
         let Under { completed, failed, bytes, .. } = *under;
-        Made { completed, failed, p50_ms, p99_ms, bytes }
+        let stood_still_ms = self.stood_ns.load(Ordering::Relaxed) as f64 / 1e6;
+        Made { completed, failed, p50_ms, p99_ms, stood_still_ms, bytes }
     }
 
     /// The coordinator: begins epochs in their rhythm until the run is over. To be run on a thread

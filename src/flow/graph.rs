@@ -19,6 +19,7 @@ use super::exchange::{Exchange, Parcel};
 use super::flight::Flights;
 use super::gauge::{Gauge, Gauges};
 use super::latency::{Arrival, Latency};
+use super::snapshot::image;
 use super::stage::Stage;
 use super::tables::Tables;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
@@ -503,6 +504,31 @@ impl ShardGraph {
             }
         }
         Ok(())
+    }
+
+    /// Keeps rows for checkpoints from now on, behind `epoch`: before the first one comes.
+    pub fn keep_rows(&mut self, epoch: u64) {
+        if self.keeps_changes && !self.is_cold {
+            let start = Arc::new(image(self));
+            self.chain.open(&mut self.stages, epoch, start, &*self.ticks_ns);
+        }
+    }
+
+    /// Does a bounded part of what a later checkpoint needs; `at_rest` are stages that are between
+    /// two blocks and have the watermark at the end of the last one.
+    #[inline]
+    pub fn between_blocks(&mut self, at_rest: &[usize]) {
+        if self.keeps_changes && !self.is_cold && !self.chain.is_calm() {
+            self.make_slices(at_rest);
+        }
+    }
+
+    fn make_slices(&mut self, at_rest: &[usize]) {
+        if self.chain.wants_to_begin(&self.stages, (self.ticks_ns)()) {
+            let start = Arc::new(image(self));
+            self.chain.begin(&mut self.stages, start, (self.ticks_ns)());
+        }
+        self.chain.step(&mut self.stages, at_rest, &*self.ticks_ns);
     }
 
     fn push_stage_outputs(&mut self, at: usize) -> Result<(), RunError> {

@@ -8,11 +8,12 @@
 //! that nothing which other threads decide matters.)
 //!
 //! ```text
-//! log:       "CWLOG001" | entry*
+//! log:       "CWLOG002" | entry*
 //! entry:     1 (rows) | stage: u16 | input: u16 | rows: u32 | width: u32 | nulls: u8
 //!              | heap: u32 (bytes) | times | marks
 //!              | slots: rows x width x u64 | nulls: rows x words x u64, or nothing | heap
 //!            2 (watermark) | stage: u16 | watermark: i64
+//!            3 (slice) | stage: u16 | base: u64 | number: u32
 //! times,     0 | rows x i64
 //! marks:     1 | least: i64 | rows x u32 (above the least)
 //! numbers are little-endian
@@ -21,6 +22,8 @@
 //! 1. Entries of one stage stand in the order in which it took them. Stages do not wait for one
 //!    another: what one puts out is noted again where the next takes it.
 //! 2. A log that has grown past its bound is given up: then the next checkpoint is a base.
+//! 3. A slice of a base ([`super::slices`]) is noted where it was made: it knows what stands before
+//!    it, of its stage, and nothing behind it.
 
 use super::stage::InputForm;
 use crate::ground::batch::{half_bytes, words_bytes};
@@ -28,11 +31,13 @@ use crate::ground::time::Time;
 use crate::ground::{slot, stream};
 use crate::ops::Rows;
 
-pub(super) const LOG_MAGIC: &[u8; 8] = b"CWLOG001";
+pub(super) const LOG_MAGIC: &[u8; 8] = b"CWLOG002";
 /// An entry of rows.
 pub(super) const ROWS: u8 = 1;
 /// An entry of a watermark.
 pub(super) const WATERMARK: u8 = 2;
+/// An entry that says that a slice of a base was made here.
+pub(super) const SLICED: u8 = 3;
 /// Times as they are.
 pub(super) const WIDE: u8 = 0;
 /// Times above the least.
@@ -59,6 +64,11 @@ impl Log {
     /// Gives up what was noted, and notes nothing more.
     pub fn close(&mut self) {
         (self.is_open, self.bytes) = (false, Vec::new());
+    }
+
+    /// Notes up to `most` bytes from now on.
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most;
     }
 
     /// Bytes up to which it notes, or did before it was closed.
@@ -138,6 +148,16 @@ impl Log {
         }
         let heap = (out.len() - texts_at) as u32;
         out[heap_at..heap_at + 4].copy_from_slice(&heap.to_le_bytes());
+    }
+
+    /// Notes that a slice was made of a stage.
+    pub fn slice(&mut self, stage: u16, base: u64, number: u32) {
+        if self.is_open {
+            self.bytes.push(SLICED);
+            self.bytes.extend_from_slice(&stage.to_le_bytes());
+            self.bytes.extend_from_slice(&base.to_le_bytes());
+            self.bytes.extend_from_slice(&number.to_le_bytes());
+        }
     }
 
     /// Notes a watermark that a stage is about to take.

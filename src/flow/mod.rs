@@ -30,6 +30,7 @@ pub mod record;
 pub mod restore;
 pub mod run;
 pub mod shard;
+mod slices;
 pub mod snapshot;
 pub mod source;
 pub mod stage;

@@ -7,9 +7,11 @@
 //!    be worked through again are, for each of the old shards by itself, before keys are dealt.
 //! 4. Deltas are read from the newest to the oldest, and in each the parts from the last to the
 //!    first: what was read of a key first is right (snapshot invariant 1).
+//! 5. Slices of a base are loaded where the rows that are worked through say so ([`slices`]).
 
 mod read;
 mod replay;
+mod slices;
 
 use hashbrown::HashSet;
 
@@ -21,7 +23,7 @@ use super::record::{self, StoreKey};
 use super::run::Build;
 use super::snapshot::{
     ALL, DELTA, DELTA_MAGIC, IMAGE, IMAGE_MAGIC, IN_STORE, LOT, ReadRows, Restored, RestoredShard,
-    START, STORE_MEMORY, whole,
+    SLICE, SLICES_MAGIC, START, STORE_MEMORY, whole,
 };
 use super::stage::Stage;
 use super::tables;
@@ -34,6 +36,7 @@ use crate::state::residence::{LIVE, STALE, STORED};
 
 pub(super) use read::Read;
 use replay::replay;
+use slices::Slices;
 
 /// Keys whose slots are found together.
 const RESOLVED: usize = 1024;
@@ -126,12 +129,13 @@ async fn load_keys<H: Host>(
     cold: &Cold<H>,
 ) -> Result<(), RunError> {
     let mut in_store = InStore::default();
+    let mut slices = Slices::default();
     for (name, bytes) in shard.deltas().iter().rev() {
         let read = Read { rest: bytes, what: format!("`{name}` of shard {number}") };
-        take_delta(graph, read, cold, shard.has_store(), &mut in_store).await?;
+        take_delta(graph, read, cold, shard.has_store(), &mut in_store, &mut slices).await?;
     }
     if !shard.has_log() {
-        return Ok(());
+        return slices.end();
     }
     let mut rows = shard.rows.clone();
     rows.sort();
@@ -142,8 +146,9 @@ async fn load_keys<H: Host>(
         };
         let bytes = read(&shard.folder, &name);
         let bytes = bytes.map_err(|error| RunError::of("checkpoint", error))?;
-        replay(graph, Read { rest: &bytes, what })?;
+        replay(graph, Read { rest: &bytes, what }, &mut slices)?;
     }
+    slices.end()?;
     for known in &image(shard, IMAGE, number)?.stages {
         let stage = graph.stages.iter().find(|stage| stage.name == known.name);
         let reached = stage.map(Stage::reached);
@@ -281,15 +286,18 @@ fn load_stage(
 /// Keys of records that are in the store, whatever older deltas say of them.
 type InStore = HashSet<Vec<u8>>;
 
-async fn take_delta<H: Host>(
+async fn take_delta<'a, H: Host>(
     graph: &mut ShardGraph,
-    mut read: Read<'_>,
+    mut read: Read<'a>,
     cold: &Cold<H>,
     has_store: bool,
     in_store: &mut InStore,
+    slices: &mut Slices<'a>,
 ) -> Result<(), RunError> {
-    if read.take(DELTA_MAGIC.len())? != DELTA_MAGIC {
-        return Err(read.damaged("it is no delta of this version"));
+    match read.take(DELTA_MAGIC.len())? {
+        magic if magic == DELTA_MAGIC => {}
+        magic if magic == SLICES_MAGIC => drop(read.len()?),
+        _ => return Err(read.damaged("it is no delta of this version")),
     }
     // Each part's kind, and where it begins behind that.
     let mut parts = Vec::new();
@@ -297,6 +305,10 @@ async fn take_delta<H: Host>(
         let kind = read.take(1)?[0];
         parts.push((kind, Read { rest: read.rest, what: read.what.clone() }));
         match kind {
+            SLICE => {
+                parts.pop();
+                slices.take(graph, &mut read)?;
+            }
             LOT | ALL => skip_lot(graph, &mut read, kind == ALL)?,
             STORE_MEMORY => skip_store_memory(&mut read)?,
             IN_STORE => drop(skip_keys(graph, &mut read)?),
@@ -334,6 +346,10 @@ fn skip_keys(graph: &mut ShardGraph, read: &mut Read<'_>) -> Result<u16, RunErro
 
 fn skip_lot(graph: &mut ShardGraph, read: &mut Read<'_>, is_all: bool) -> Result<(), RunError> {
     skip_keys(graph, read)?;
+    skip_handles(read, is_all)
+}
+
+fn skip_handles(read: &mut Read<'_>, is_all: bool) -> Result<(), RunError> {
     for _ in 0..read.len()? {
         read.bytes()?;
         if is_all && read.is_together()? {
@@ -365,29 +381,51 @@ fn take_lot(
     in_store: &InStore,
 ) -> Result<(), RunError> {
     let id = read.half()?;
+    let mut slots = read_keys(graph, id, read)?;
+    let stage = stage_of(graph, id, read)?;
+    for slot in &mut slots {
+        *slot = slot.filter(|&slot| come(stage, slot, has_store, in_store));
+    }
+    load_handles(stage, read, is_all, &slots)
+}
+
+/// The slots of keys that are read: those that are the shard's own now.
+fn read_keys(
+    graph: &mut ShardGraph,
+    id: u16,
+    read: &mut Read<'_>,
+) -> Result<Vec<Option<u32>>, RunError> {
     let (shard, shards) = (graph.shard, graph.shards);
     let stage = stage_of(graph, id, read)?;
-    let name = stage.name.clone();
     let keys = read.len()?;
     let mut slots = Vec::new();
     for first in (0..keys).step_by(RESOLVED) {
         let count = RESOLVED.min(keys - first);
         let batch = read.keys(count, stage.key_types.len())?;
-        let found = resolve(stage, &batch, |group| key::shard_of(group, shards) == shard)?;
-        let mut comes = |slot: u32| come(stage, slot, has_store, in_store);
-        slots.extend(found.into_iter().map(|slot| slot.filter(|&slot| comes(slot))));
+        slots.extend(resolve(stage, &batch, |group| key::shard_of(group, shards) == shard)?);
     }
+    Ok(slots)
+}
+
+/// Loads what follows keys, into those that have a slot here.
+fn load_handles(
+    stage: &mut Stage,
+    read: &mut Read<'_>,
+    is_all: bool,
+    slots: &[Option<u32>],
+) -> Result<(), RunError> {
+    let name = stage.name.clone();
     for _ in 0..read.len()? {
         let handle = read.name()?;
         let is_together = is_all && read.is_together()?;
         let together = if is_together { read.bytes()? } else { &[] };
-        let entries = if is_together { Vec::new() } else { read.entries(&slots)? };
+        let entries = if is_together { Vec::new() } else { read.entries(slots)? };
         let (mut found, mut failed) = (false, None);
         stage.state(&mut |own, state| {
             if own == handle {
                 found = true;
                 failed = match is_together {
-                    true => state.load_all(&slots, together).err().map(|error| error.to_string()),
+                    true => state.load_all(slots, together).err().map(|error| error.to_string()),
                     false => load_all(state, &entries),
                 };
             }

@@ -109,7 +109,7 @@ pub async fn run_shard<H: Host>(
 ) -> Option<Vec<SinkNode>> {
     let mut graph = graph;
     let cold = Cold::new(host.clone(), graph.shard, state);
-    graph.chain = Chain::new(epochs.row_bounds());
+    graph.chain = Chain::new(epochs.row_bounds(), epochs.interval_ms());
     if epochs.is_on() || cold.is_on() {
         graph.stages.iter_mut().for_each(Stage::track);
     }
@@ -131,6 +131,7 @@ pub async fn run_shard<H: Host>(
     drop(restored);
     let clock = host.clone();
     graph.ticks_ns = Rc::new(move || clock.ticks_ns());
+    graph.keep_rows(passed);
     let sources = std::mem::take(&mut graph.sources);
     let waited = sources.iter().filter(|source| source.waited_for).count();
     let tables = about.iter().filter(|exchange| exchange.table.is_some()).count();
@@ -160,6 +161,7 @@ pub async fn run_shard<H: Host>(
     };
     for (index, (node, (blocks, used))) in sources.into_iter().zip(rings.blocks).enumerate() {
         let direct = direct_of(&about, Producer::Source(index));
+        let called = called_by(&about, &direct);
         let outgoing = outgoing_of(Producer::Source(index), &mut senders);
         let arrival = (node.waited_for && !is_split).then(|| Arrival(gate.clone()));
         let task = SourceTask {
@@ -171,6 +173,7 @@ pub async fn run_shard<H: Host>(
             used,
             outgoing,
             direct,
+            called,
             gate: gate.clone(),
             alignment: alignment.clone(),
             epochs: epochs.clone(),
@@ -302,6 +305,19 @@ fn waited_tables(about: &[ExchangeAbout]) -> usize {
 fn direct_of(about: &[ExchangeAbout], producer: Producer) -> Vec<usize> {
     let mine = about.iter().enumerate();
     mine.filter(|(_, e)| e.producer == producer && e.direct).map(|(i, _)| i).collect()
+}
+
+/// The stages that calls through these exchanges reach.
+fn called_by(about: &[ExchangeAbout], direct: &[usize]) -> Vec<usize> {
+    let (mut stages, mut left) = (Vec::new(), direct.to_vec());
+    while let Some(exchange) = left.pop() {
+        let stage = about[exchange].stage;
+        if !stages.contains(&stage) {
+            stages.push(stage);
+            left.extend(direct_of(about, Producer::Stage(stage)));
+        }
+    }
+    stages
 }
 
 /// Starts a task and tells the supervisor if it fails.

@@ -6,7 +6,8 @@
 //!         | stages: u32, for each: name | number: u16 | watermark | key columns: u32
 //!           | inputs: u32, for each: form of its rows: u64
 //!           | handles: u32, for each: name | bytes that belong to no key
-//! delta:  "CWDEL001" | part*
+//! delta:  "CWDEL002" | part*
+//! slices: "CWSLC001" | slices: u32 | part* of kind 5
 //! part:   1 (a lot) | stage: u16 | keys: u32, for each: as in `record`
 //!           | handles: u32, for each: name | entries: u32, for each: key: u32 | bytes
 //!         2 (from the store's memory) | entries: u32, for each: key | 0 or 1 | bytes
@@ -14,6 +15,8 @@
 //!         4 (all keys in memory) | stage: u16 | keys: u32, for each: as in `record`
 //!           | handles: u32, for each: name | 0 | entries as in a lot
 //!                                          | 1 | bytes of the handle's own form for all keys
+//!         5 (a slice of a base) | base: u64 | number: u32 | as 4
+//! a delta's file has the form of a delta, or of slices
 //! numbers are little-endian, times of 8 bytes; names and bytes have a length of 4 before them
 //! log:    as in `log`; tables of lookups: as in `tables`; rows in flight: as in `flight`
 //! ```
@@ -23,8 +26,9 @@
 //!    then is. The newest delta that has a key is right about it; a key that none has is as the
 //!    store's tables say.
 //! 2. Where there are logs there is one delta, with all keys, and `start`, an image of the same
-//!    moment; from these two and the logs in their order all is made again. `image` says where
-//!    that ends. Which files there are is decided in [`super::chain`].
+//!    moment, or of where a base of slices was begun ([`super::slices`]); from these two and the logs
+//!    in their order all is made again. `image` says where that ends. Which files there are is
+//!    decided in [`super::chain`].
 //! 3. Keys are named by their values, not by their slots: a slot means something on one shard of
 //!    one run only.
 //!
@@ -85,7 +89,8 @@ pub const LOG: &str = "log-";
 /// What names of deltas begin with; their epochs follow, so that names are in their order.
 pub const DELTA: &str = "delta-";
 pub(super) const IMAGE_MAGIC: &[u8; 8] = b"CWIMG003";
-pub(super) const DELTA_MAGIC: &[u8; 8] = b"CWDEL001";
+pub(super) const DELTA_MAGIC: &[u8; 8] = b"CWDEL002";
+pub(super) const SLICES_MAGIC: &[u8; 8] = b"CWSLC001";
 /// A part of keys that are or were in memory.
 pub(super) const LOT: u8 = 1;
 /// A part of entries that the store had in memory.
@@ -94,6 +99,8 @@ pub(super) const STORE_MEMORY: u8 = 2;
 pub(super) const IN_STORE: u8 = 3;
 /// A part of all keys in memory.
 pub(super) const ALL: u8 = 4;
+/// A part of keys that were in memory together, some of all.
+pub(super) const SLICE: u8 = 5;
 /// A handle's entries, key by key.
 pub(super) const BY_KEY: u8 = 0;
 /// What a handle knows of all keys together.
@@ -113,6 +120,13 @@ pub trait Beneath {
     /// Calls `each` with every entry that is in memory only and was written after `since`, the
     /// newest of a key first; without a value if the key was deleted. Gives what to ask for next.
     fn in_memory(&self, since: u64, each: &mut EachEntry<'_>) -> u64;
+}
+
+/// Slices that a delta's file consists of; 0 if it was made at once.
+pub fn slices_of(delta: &[u8]) -> u32 {
+    let behind = delta.strip_prefix(&SLICES_MAGIC[..]);
+    let count = behind.and_then(|behind| behind.first_chunk::<4>());
+    count.map_or(0, |count| u32::from_le_bytes(*count))
 }
 
 /// Appends keys that are leaving memory.
@@ -138,8 +152,8 @@ pub fn share(
     // Nothing lies beneath before the first key leaves. Made once: it names every table.
     let beneath = beneath.and_then(|beneath| Some((beneath, beneath.manifest()?)));
     let store = beneath.as_ref().map(|(store, _)| *store);
-    let ShardGraph { chain, stages, tables, nodes, shard, shards, .. } = graph;
-    chain.take(stages, (epoch, is_last), durable, store, &image, &mut share);
+    let ShardGraph { chain, stages, tables, nodes, shard, shards, ticks_ns, .. } = graph;
+    chain.take(stages, (epoch, is_last), durable, store, &image, &**ticks_ns, &mut share);
     tables.take(nodes, (*shard, *shards), (epoch, durable), &mut share);
     if let Some((name, bytes)) = graph.flights.take(epoch) {
         share.written.push((name, Arc::new(bytes)));
@@ -163,7 +177,7 @@ pub(super) fn whole(graph: &mut ShardGraph) -> Vec<(String, Vec<u8>)> {
     vec![(IMAGE.into(), image(graph)), (format!("{DELTA}{:010}", 0), base)]
 }
 
-fn image(graph: &mut ShardGraph) -> Vec<u8> {
+pub(super) fn image(graph: &mut ShardGraph) -> Vec<u8> {
     let mut out = IMAGE_MAGIC.to_vec();
     put_len(graph.reached.len(), &mut out);
     for (name, reached) in &graph.reached {
@@ -190,12 +204,31 @@ fn image(graph: &mut ShardGraph) -> Vec<u8> {
     out
 }
 
+/// Appends slice `number` of a base: all that is known of these keys.
+pub(super) fn put_slice(
+    stage: &mut Stage,
+    (base, number): (u64, u32),
+    slots: &[u32],
+    out: &mut Vec<u8>,
+) {
+    out.push(SLICE);
+    out.extend_from_slice(&base.to_le_bytes());
+    out.extend_from_slice(&number.to_le_bytes());
+    stage.handles(&mut |handle| handle.enter_slice(number, slots));
+    put_keys(stage, slots, true, out);
+    stage.handles(&mut |handle| handle.leave_slice());
+}
+
 /// Appends all that is known of some keys, or of all in memory; nothing if there are none.
 pub(super) fn put_lot(stage: &mut Stage, slots: &[u32], is_all: bool, out: &mut Vec<u8>) {
     if slots.is_empty() {
         return;
     }
     out.push(if is_all { ALL } else { LOT });
+    put_keys(stage, slots, is_all, out);
+}
+
+fn put_keys(stage: &mut Stage, slots: &[u32], is_all: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(&stage.id.to_le_bytes());
     put_len(slots.len(), out);
     for &slot in slots {

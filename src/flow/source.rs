@@ -37,6 +37,8 @@ pub struct SourceTask<H: Host> {
     pub outgoing: Outgoing,
     /// Exchanges behind the source that are calls.
     pub direct: Vec<usize>,
+    /// Stages that these reach, and those behind them: between two blocks when the source is.
+    pub called: Vec<usize>,
     /// Open while tables are being read.
     pub gate: Rc<Gate>,
     /// Where barriers wait for the shard's other tasks.
@@ -150,6 +152,7 @@ impl<H: Host> SourceTask<H> {
                 graph.advance(&self.direct, mark)?;
             }
             self.cold.settle(&self.graph).await?;
+            self.graph.borrow_mut().between_blocks(&self.called);
             let component = self.node.component;
             self.outgoing
                 .end_block(&self.graph, &self.host, component, arrival, mark, idle_now)

@@ -102,6 +102,7 @@ impl<H: Host> StageTask<H> {
             self.cold.settle(&self.graph).await?;
             {
                 let mut graph = self.graph.borrow_mut();
+                graph.between_blocks(&[self.stage]);
                 if self.stage == 0 && graph.shard == 0 {
                     graph.gauges.set_watermark(mark);
                 }

@@ -137,6 +137,17 @@ pub const LOG_BASE_TIMES: usize = 12;
 pub const LOG_BYTES: (usize, usize) = (64 << 20, 512 << 20);
 /// Epochs after one whose rows were too many until they are kept again.
 pub const LOG_REST_EPOCHS: u32 = 8;
+/// Keys of a shard up to which a base of them is made at once: about a millisecond.
+pub const WHOLE_KEYS: usize = 4096;
+/// Keys of a slice of a base: a power of two, and 64 at least.
+pub const SLICE_KEYS: usize = 512;
+/// No further slice is made between two blocks after so long, in ns.
+pub const SLICE_STEP_NS: u64 = 500_000;
+/// How long a key of a base is thought to take, with the rows that are worked off between slices, in
+/// ns, before a base was made.
+pub const SLICE_KEY_NS: u64 = 3_000;
+/// Times [`LOG_EPOCH_BYTES`] that rows may have while a base of slices is made.
+pub const SLICED_LOG_TIMES: usize = 8;
 /// Values of one set, or waiting rows of one key, that are shown when somebody looks into state.
 pub const SHOWN_MAX: usize = 100;
 /// Blocks between two looks at whether the keys in memory are too many.

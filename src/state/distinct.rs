@@ -86,6 +86,8 @@ pub struct Distinct {
     words: Vec<u64>,
     /// Where everything of a slot is, while nothing changes: for saving many slots in one pass.
     index: RefCell<Option<Index>>,
+    /// While a slice is saved: the places of its pairs, where these are all there is to know.
+    entered: Option<Vec<u32>>,
 }
 
 impl Distinct {
@@ -119,6 +121,7 @@ impl Distinct {
             homes: Vec::new(),
             words: Vec::new(),
             index: RefCell::new(None),
+            entered: None,
         }
     }
 
@@ -372,12 +375,18 @@ impl Distinct {
     }
 
     fn index(&self) -> Index {
+        self.index_of(self.pairs.places(), |_| true)
+    }
+
+    /// The index of slots that are wanted.
+    fn index_of(&self, places: Places, is_wanted: impl Fn(u32) -> bool) -> Index {
         let pairs = |(&pane, waiting): (&i64, &Waiting)| {
-            waiting.pairs.iter().map(move |&(slot, value)| (slot, pane, value)).collect::<Vec<_>>()
+            let wanted = waiting.pairs.iter().filter(|(slot, _)| is_wanted(*slot));
+            wanted.map(move |&(slot, value)| (slot, pane, value)).collect::<Vec<_>>()
         };
         let mut ahead: Vec<_> = self.ahead.iter().flat_map(pairs).collect();
         ahead.sort_unstable();
-        Index { places: self.pairs.places(), ahead }
+        Index { places, ahead }
     }
 
     fn put_value(&self, value: u64, out: &mut Vec<u8>) {
@@ -480,14 +489,22 @@ impl Handle for Distinct {
         if self.heaped {
             return false;
         }
-        let mut places = vec![GONE; slots.last().map_or(0, |&last| last as usize + 1)];
-        (0u32..).zip(slots).for_each(|(place, &slot)| places[slot as usize] = place);
-        let place = |slot: u32| places.get(slot as usize).copied().unwrap_or(GONE);
+        // By slot, from the first one on.
+        let first = slots.first().copied().unwrap_or(0);
+        let mut places = vec![GONE; slots.last().map_or(0, |&last| (last - first) as usize + 1)];
+        (0u32..).zip(slots).for_each(|(place, &slot)| places[(slot - first) as usize] = place);
+        let place =
+            |slot: u32| places.get(slot.wrapping_sub(first) as usize).copied().unwrap_or(GONE);
         let start = out.len();
         put_word(self.frontier as u64, out);
         let at = out.len();
         put_word(0, out);
-        let Some(pairs) = self.pairs.put_all(place, self.frontier, self.oldest, out) else {
+        let (frontier, oldest) = (self.frontier, self.oldest);
+        let pairs = match &self.entered {
+            Some(entered) => Some(self.pairs.put_some(entered, place, frontier, oldest, out)),
+            None => self.pairs.put_all(place, frontier, oldest, out),
+        };
+        let Some(pairs) = pairs else {
             out.truncate(start);
             return false;
         };
@@ -522,6 +539,36 @@ impl Handle for Distinct {
             });
         }
         true
+    }
+
+    fn begin_slices(&mut self, slots: u32, grain: u32) {
+        self.pairs.begin_slices(slots, grain);
+    }
+
+    fn prepare_slices(&mut self) -> bool {
+        self.pairs.prepare_slices()
+    }
+
+    /// O(pairs of the slice, and of all slots that wait for later panes).
+    fn enter_slice(&mut self, number: u32, slots: &[u32]) {
+        let (Some(&first), Some(&last)) = (slots.first(), slots.last()) else { return };
+        let places = self.pairs.take_slice(number, (first, last));
+        if !self.heaped && self.pairs.is_flat() {
+            self.entered = Some(places);
+            return;
+        }
+        let index = self
+            .index_of(self.pairs.places_of(first, &places), |slot| (first..=last).contains(&slot));
+        *self.index.get_mut() = Some(index);
+    }
+
+    fn leave_slice(&mut self) {
+        self.entered = None;
+        *self.index.get_mut() = None;
+    }
+
+    fn end_slices(&mut self) {
+        self.pairs.end_slices();
     }
 
     fn load_all(&mut self, slots: &[Option<u32>], bytes: &[u8]) -> Result<(), LoadError> {

@@ -24,6 +24,8 @@ use crate::ground::words::Words;
 /// Places by which a pair is asked for before it is read.
 const AHEAD: usize = 24;
 const HISTORY: u32 = 23;
+/// Buckets that are walked in one step: 64 ns each at worst.
+const WALKED: usize = 1 << 13;
 const RENEW: i64 = 128;
 /// Most live panes that ages of up to 255 tell apart with [`RENEW`] more between two builds.
 const SPAN: usize = 120;
@@ -79,6 +81,31 @@ pub struct Pairs {
     /// least `entries - filled` may be written over, and a search for one comes to its end.
     filled: usize,
     wide: Option<Wide>,
+    /// While slices are saved.
+    noted: Option<Box<Noted>>,
+}
+
+/// Where the pairs of each slice of slots are: found by walking the table in steps, and noted when
+/// they come in meanwhile. A place may be noted twice, and may have gone to another pair since.
+struct Noted {
+    slots: u32,
+    /// log2 of the slots of a slice.
+    shift: u32,
+    lists: Vec<Vec<u32>>,
+    /// Slices before this one are saved.
+    next: usize,
+    /// Buckets that were walked.
+    walked: usize,
+}
+
+impl Noted {
+    #[inline(never)]
+    fn note(&mut self, slot: u32, place: usize) {
+        let slice = (slot >> self.shift) as usize;
+        if slot < self.slots && slice >= self.next {
+            self.lists[slice].push(place as u32);
+        }
+    }
 }
 
 impl Pairs {
@@ -93,7 +120,59 @@ impl Pairs {
             renewed: i64::MIN,
             filled: 0,
             wide: (span > most).then(Wide::default),
+            noted: None,
         }
+    }
+
+    /// Whether the table is all: no pair has more panes than it can tell apart.
+    pub fn is_flat(&self) -> bool {
+        self.wide.is_none()
+    }
+
+    /// Slots below `slots` will be asked for in slices of `grain`, a power of two.
+    pub fn begin_slices(&mut self, slots: u32, grain: u32) {
+        let shift = grain.next_power_of_two().trailing_zeros();
+        let slices = (slots as usize).div_ceil(1 << shift);
+        let lists = vec![Vec::new(); slices];
+        self.noted = Some(Box::new(Noted { slots, shift, lists, next: 0, walked: 0 }));
+    }
+
+    /// Walks a part of the table; false when all was walked. About 3 ns an entry.
+    pub fn prepare_slices(&mut self) -> bool {
+        let Some(noted) = &mut self.noted else { return false };
+        let buckets = self.table.len() / 8;
+        let to = (noted.walked + WALKED).min(buckets);
+        for bucket in noted.walked..to {
+            for i in 0..4 {
+                let about = self.table[bucket * 8 + 4 + i];
+                if about & BITS != 0 {
+                    noted.note((about >> 32) as u32, bucket * 8 + i);
+                }
+            }
+        }
+        noted.walked = to;
+        to < buckets
+    }
+
+    /// The places of a slice's pairs, in the table's order; of `first..=last` are its slots.
+    pub fn take_slice(&mut self, number: u32, (first, last): (u32, u32)) -> Vec<u32> {
+        let Some(noted) = &mut self.noted else { return Vec::new() };
+        noted.next = number as usize + 1;
+        let mut places =
+            noted.lists.get_mut(number as usize).map(std::mem::take).unwrap_or_default();
+        places.sort_unstable();
+        places.dedup();
+        let table = &self.table;
+        places.retain(|&place| {
+            let about = table[place as usize + 4];
+            about & BITS != 0 && (first..=last).contains(&((about >> 32) as u32))
+        });
+        places
+    }
+
+    /// No further slice is asked for.
+    pub fn end_slices(&mut self) {
+        self.noted = None;
     }
 
     /// The table's words; a home bucket begins at 8 times its number.
@@ -177,6 +256,11 @@ impl Pairs {
             log += 1;
         }
         let old = std::mem::replace(&mut self.table, Words::zeroed(8 << log));
+        if let Some(noted) = &mut self.noted {
+            // Each pair is noted again as it comes to its new place.
+            noted.lists.iter_mut().for_each(Vec::clear);
+            noted.walked = (8 << log) / 8;
+        }
         (self.shift, self.full, self.filled) = (64 - log, 0, 0);
         self.renewed = frontier;
         // Homes are the high bits of hashes: what is read in order is written nearly in order.
@@ -267,6 +351,9 @@ impl Pairs {
                 line[i] = value;
                 line[4 + i] = about | line[4 + i] & FULL;
                 self.filled += 1;
+                if let Some(noted) = &mut self.noted {
+                    noted.note((about >> 32) as u32, bucket * 8 + i);
+                }
                 return;
             }
             if line[4] & FULL == 0 {
@@ -317,7 +404,17 @@ impl Pairs {
             places[*at as usize] = place;
             *at += 1;
         });
-        Places { starts, places }
+        Places { first: 0, starts, places }
+    }
+
+    /// As [`Pairs::places`], of places that are all of slots from `first` on.
+    pub fn places_of(&self, first: u32, list: &[u32]) -> Places {
+        let slot = |place: u32| (self.table[place as usize + 4] >> 32) as u32 - first;
+        let mut places = list.to_vec();
+        places.sort_by_key(|&place| slot(place));
+        let slots = places.last().map_or(0, |&last| slot(last) + 1);
+        let starts = (0..=slots).map(|at| places.partition_point(|&place| slot(place) < at) as u32);
+        Places { first, starts: starts.collect(), places }
     }
 
     fn for_each_place(&self, mut each: impl FnMut(u32, u32)) {
@@ -390,6 +487,33 @@ impl Pairs {
         Some(((out.len() - start) / PAIR_BYTES) as u64)
     }
 
+    /// As [`Pairs::put_all`], the pairs at these places; gives how many were alive.
+    pub fn put_some(
+        &self,
+        places: &[u32],
+        place: impl Fn(u32) -> u32,
+        frontier: i64,
+        oldest: i64,
+        out: &mut Vec<u8>,
+    ) -> u64 {
+        let mut held = 0;
+        for (i, &at) in places.iter().enumerate() {
+            if let Some(&ahead) = places.get(i + AHEAD) {
+                prefetch::read(&self.table, ahead as usize);
+            }
+            let (value, about) = (self.table[at as usize], self.table[at as usize + 4]);
+            let place = place((about >> 32) as u32);
+            if Pairs::last(about, frontier) < oldest || place == GONE {
+                continue;
+            }
+            let pair = u64::from(place) << 32 | about & (u64::from(u32::MAX) ^ FULL);
+            out.extend_from_slice(&pair.to_le_bytes());
+            out.extend_from_slice(&value.to_le_bytes());
+            held += 1;
+        }
+        held
+    }
+
     /// Place, panes and value of a pair that [`Pairs::put_all`] wrote at this frontier.
     pub fn read_pair(pair: &[u8; PAIR_BYTES], frontier: i64) -> (u32, Past, u64) {
         let word = |at: usize| {
@@ -439,7 +563,9 @@ impl Pairs {
 
 /// Where the pairs of each slot are.
 pub struct Places {
-    /// The places of slot s are `places[starts[s]..starts[s + 1]]`; there are none past the end.
+    first: u32,
+    /// The places of slot `first + s` are `places[starts[s]..starts[s + 1]]`; there are none past
+    /// the end.
     starts: Vec<u32>,
     places: Vec<u32>,
 }
@@ -450,7 +576,8 @@ impl Places {
     }
 
     fn range(&self, slot: u32) -> std::ops::Range<usize> {
-        match self.starts.get(slot as usize..slot as usize + 2) {
+        let bounds = slot.checked_sub(self.first).map(|at| at as usize);
+        match bounds.and_then(|at| self.starts.get(at..at + 2)) {
             Some(bounds) => bounds[0] as usize..bounds[1] as usize,
             None => 0..0,
         }

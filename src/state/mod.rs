@@ -68,6 +68,26 @@ pub trait Handle {
         Err(LoadError { handle: String::new(), reason })
     }
 
+    /// The slots below `slots` will be saved in slices of `grain` slots, the last one shorter, one
+    /// after the other while rows go on.
+    fn begin_slices(&mut self, _slots: u32, _grain: u32) {}
+
+    /// Does a bounded part of what has to be known before the first slice; false once nothing is
+    /// left to be done.
+    fn prepare_slices(&mut self) -> bool {
+        false
+    }
+
+    /// Until [`Handle::leave_slice`] nothing changes, and only `slots` are saved, which are those of
+    /// slice `number`, in order: so that saving them costs what they are, not what all slots are.
+    fn enter_slice(&mut self, _number: u32, _slots: &[u32]) {}
+
+    /// See [`Handle::enter_slice`].
+    fn leave_slice(&mut self) {}
+
+    /// No further slice is saved.
+    fn end_slices(&mut self) {}
+
     /// Appends what is known apart from any slot; nothing for most handles.
     fn save_whole(&self, _out: &mut Vec<u8>) {}
 

@@ -281,8 +281,10 @@ impl<V: Value> Handle for Panes<V> {
         put_word(self.done as u64, out);
         put_word(self.numbered, out);
         put_word(self.columns.len() as u64, out);
-        // Mostly no key was ever let go.
-        let is_dense = slots.iter().enumerate().all(|(i, &slot)| i == slot as usize);
+        // Mostly no key was ever let go, and a slice begins with a word of bits.
+        let first = slots.first().copied().unwrap_or(0);
+        let is_run = slots.iter().zip(first..).all(|(&slot, at)| slot == at);
+        let first_word = (is_run && first.is_multiple_of(64)).then_some(first as usize / 64);
         for column in &self.columns {
             put_word(column.pane as u64, out);
             let place = |slot: &u32| slots.binary_search(slot).ok();
@@ -296,9 +298,9 @@ impl<V: Value> Handle for Panes<V> {
                 put_word(*high as u64, out);
             }
             let bits = |(number, block): (usize, &[u32])| {
-                if is_dense {
+                if let Some(first) = first_word {
                     let last = block.len() - 1;
-                    return column.touched.word(number) & (u64::MAX >> (63 - last));
+                    return column.touched.word(first + number) & (u64::MAX >> (63 - last));
                 }
                 let bit = |(i, &slot): (usize, &u32)| u64::from(column.touched.get(slot)) << i;
                 block.iter().enumerate().map(bit).sum()
@@ -488,6 +490,8 @@ mod tests {
                 (-3..4i64, 0..100u32, prop_oneof![-9..9i64, Just(i64::MAX), Just(i64::MIN)]),
                 0..300),
             step in 1..5usize,
+            // A slice of slots may begin with a word of bits.
+            first in prop_oneof![Just(0usize), Just(64)],
             wanted in any::<u64>(),
         ) {
             let mut panes: Panes<()> = Panes::new("test", 3, vec![]);
@@ -499,7 +503,7 @@ mod tests {
                 column.add(slot, i % 3, value);
             }
             (panes.done, panes.numbered) = (7, 9);
-            let slots: Vec<u32> = (0..100).step_by(step).collect();
+            let slots: Vec<u32> = (first as u32..100).step_by(step).collect();
             let is_wanted = |i: usize| wanted >> (i % 64) & 1 == 1;
             let to = |i: usize| is_wanted(i).then_some(200 - 2 * i as u32);
             let there: Vec<Option<u32>> = (0..slots.len()).map(to).collect();

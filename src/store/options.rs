@@ -4,7 +4,8 @@ use super::codec::Codec;
 use super::pick::Policy;
 use crate::ground::limits::{
     STORE_ARENA_CHUNK_BYTES, STORE_ARENA_CHUNK_BYTES_MAX, STORE_MEMORY_BYTES_MIN,
-    STORE_MEMTABLE_BYTES_MAX, STORE_RUNS_MAX, STORE_TABLE_BYTES, STORE_VALUE_BYTES_MAX,
+    STORE_MEMTABLE_BYTES_MAX, STORE_RUNS_MAX, STORE_STEP_BYTES, STORE_TABLE_BYTES,
+    STORE_VALUE_BYTES_MAX,
 };
 
 /// Memory of [`Profile::Tiny`], bytes: a memtable is a quarter of it.
@@ -13,6 +14,8 @@ const TINY_MEMORY_BYTES: usize = 32 << 10;
 const TINY_RUNS_MAX: usize = 4;
 /// Table of [`Profile::Tiny`], bytes.
 const TINY_TABLE_BYTES: u64 = 8 << 10;
+/// Step of [`Profile::Tiny`], bytes.
+const TINY_STEP_BYTES: usize = 4 << 10;
 
 /// What the tree is mostly asked (`state.profile`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct Options {
     /// Flushed runs that wait to be merged at which writers wait, too: each is one more place where
     /// a reader looks.
     pub runs_max: usize,
+    /// Bytes of entries that one step of a flush or merge handles.
+    pub step_bytes: usize,
     /// Bytes of memory for everything; [`STORE_MEMORY_BYTES_MIN`] at least.
     pub memory_bytes: usize,
 }
@@ -61,11 +66,12 @@ impl Options {
             }
             Profile::Tiny => Policy::Levelled { runs: 2, base_bytes: 8 << 10, ratio: 2 },
         };
-        let table_bytes =
-            if profile == Profile::Tiny { TINY_TABLE_BYTES } else { STORE_TABLE_BYTES };
-        let folder = folder.to_string();
-        let runs_max = if profile == Profile::Tiny { TINY_RUNS_MAX } else { STORE_RUNS_MAX };
-        Options { folder, codec, policy, table_bytes, id_first: 1, runs_max, memory_bytes }
+        let (table_bytes, runs_max, step_bytes) = match profile {
+            Profile::Tiny => (TINY_TABLE_BYTES, TINY_RUNS_MAX, TINY_STEP_BYTES),
+            _ => (STORE_TABLE_BYTES, STORE_RUNS_MAX, STORE_STEP_BYTES),
+        };
+        let (folder, id_first) = (folder.to_string(), 1);
+        Options { folder, codec, policy, table_bytes, id_first, runs_max, step_bytes, memory_bytes }
     }
 
     /// Bytes at which a memtable is frozen: a quarter.

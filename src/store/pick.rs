@@ -2,13 +2,18 @@
 //!
 //! *Levelled* (reads are cheap): flushed runs are merged into level 1; each level is one run, ten
 //! times the one above, and what is too much of it is merged into the next one, table by table.
+//! The level that is furthest past its bound comes first.
 //! *Universal* (writes are cheap): runs lie by age; neighbours of similar size are merged, all of
 //! them when the newer ones outweigh the oldest.
+//! *Gathering* (both, beside either, while more is flushed than is merged): a few of the newest
+//! runs become one that is still a flushed one. It moves few bytes, so that writers need not wait
+//! for a merge of gigabytes.
 //!
 //! 1. Inputs are neighbours in age: of all tables that hold one of their keys, none that is not
 //!    an input lies between two inputs.
 //! 2. A job is at the bottom if no older table holds one of its keys: only then a deletion may go.
 //! 3. Applying jobs until there is none ends.
+//! 4. No job has a table of another that is under way, nor tables on both sides of one.
 
 use std::rc::Rc;
 
@@ -17,6 +22,8 @@ use super::table::TableMeta;
 
 /// Deepest level; it may grow without bound.
 const LEVEL_MAX: u32 = 7;
+/// So many times the bytes of level 1 a gathering may have.
+const GATHERED_TIMES: u64 = 8;
 
 /// When what is merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,16 +57,57 @@ pub struct Job {
     pub is_bottom: bool,
 }
 
-/// The next job, if there is one to do.
-pub fn pick(runs: &[Run], policy: &Policy) -> Option<Job> {
+/// The next job, if there is one to do beside the gathering that is under way.
+pub fn pick(runs: &[Run], policy: &Policy, gathered: Option<&Job>) -> Option<Job> {
     match *policy {
         Policy::Levelled { runs: most, base_bytes, ratio } => {
-            pick_levelled(runs, most, base_bytes, ratio)
+            let behind =
+                |of: &Job| runs.iter().rposition(|run| of.has_of(run)).map_or(0, |i| i + 1);
+            pick_levelled(runs, gathered.map_or(0, behind), most, base_bytes, ratio)
         }
+        Policy::Universal { .. } if gathered.is_some() => None,
         Policy::Universal { runs: most, larger_percent, space_percent } => {
             pick_universal(runs, most.max(2), larger_percent, space_percent)
         }
     }
+}
+
+/// Flushed runs to be gathered beside the job that is under way: the newest neighbours none of
+/// which has much more than those before it together.
+pub fn pick_gathering(runs: &[Run], policy: &Policy, merged: Option<&Job>) -> Option<Job> {
+    let (least, bytes_max) = match *policy {
+        Policy::Levelled { runs, base_bytes, .. } => {
+            (runs.max(2), base_bytes.saturating_mul(GATHERED_TIMES))
+        }
+        // Its own jobs are gatherings too, where none of them is under way.
+        Policy::Universal { .. } if merged.is_none() => return None,
+        Policy::Universal { runs: most, .. } => {
+            let least = most.div_ceil(2).max(2);
+            let largest = runs.iter().take(least).map(Run::bytes).max().unwrap_or(0);
+            (least, largest.saturating_mul(2 * least as u64).saturating_mul(2))
+        }
+    };
+    let flushed = runs.iter().take_while(|run| run.level == 0).count();
+    if flushed < 2 * least {
+        return None;
+    }
+    let newer = merged.and_then(|of| runs[..flushed].iter().position(|run| of.has_of(run)));
+    let newer = &runs[..newer.unwrap_or(flushed)];
+    for (first, run) in newer.iter().enumerate() {
+        let (mut end, mut bytes) = (first + 1, run.bytes());
+        while let Some(next) = newer.get(end).filter(|_| end - first < 2 * least) {
+            if next.bytes() > bytes + bytes / 4 || bytes + next.bytes() > bytes_max {
+                break;
+            }
+            bytes += next.bytes();
+            end += 1;
+        }
+        if end - first >= least {
+            let inputs = newer[first..end].iter().map(|run| run.tables.clone()).collect();
+            return Some(job(runs, inputs, 0));
+        }
+    }
+    None
 }
 
 /// The job that merges everything into one run.
@@ -69,6 +117,13 @@ pub fn pick_all(runs: &[Run], policy: &Policy) -> Option<Job> {
         Policy::Universal { .. } => 0,
     };
     Some(job(runs, runs.iter().map(|run| run.tables.clone()).collect(), level))
+}
+
+impl Job {
+    /// Whether a run has inputs of it.
+    fn has_of(&self, run: &Run) -> bool {
+        run.tables.iter().any(|table| self.inputs.iter().flatten().any(|&id| id == table.id))
+    }
 }
 
 /// The runs after a job that made these tables.
@@ -92,32 +147,57 @@ pub fn replace(runs: &[Run], job: &Job, made: Vec<Rc<TableMeta>>) -> Vec<Run> {
     left
 }
 
-fn pick_levelled(runs: &[Run], most: usize, base_bytes: u64, ratio: u64) -> Option<Job> {
+/// Of flushed runs only those from place `from` on are taken.
+fn pick_levelled(
+    runs: &[Run],
+    from: usize,
+    most: usize,
+    base_bytes: u64,
+    ratio: u64,
+) -> Option<Job> {
     let flushed = runs.iter().take_while(|run| run.level == 0).count();
-    if flushed >= most.max(1) {
-        let mut inputs: Vec<_> = runs[..flushed].iter().map(|run| run.tables.clone()).collect();
-        let into = runs.get(flushed).filter(|run| run.level == 1);
-        inputs.push(into.map_or(Vec::new(), |into| overlapping(into, &inputs.concat())));
-        return Some(job(runs, inputs, 1));
+    let (most, base_bytes) = (most.max(1), base_bytes.max(1));
+    let permille = |bytes: u64, limit: u64| bytes.saturating_mul(1000) / limit.max(1);
+    let mut worst: Option<(u64, usize)> = None;
+    if flushed - from >= most {
+        let bytes: u64 = runs[from..flushed].iter().map(Run::bytes).sum();
+        let by_count = permille((flushed - from) as u64, most as u64);
+        worst = Some((by_count.max(permille(bytes, base_bytes)), 0));
     }
     for (i, run) in runs.iter().enumerate().skip(flushed) {
         let limit = base_bytes.saturating_mul(ratio.saturating_pow(run.level - 1));
-        if run.bytes() <= limit || run.level >= LEVEL_MAX {
-            continue;
+        let score = permille(run.bytes(), limit);
+        let is_over = run.bytes() > limit && run.level < LEVEL_MAX;
+        if is_over && worst.is_none_or(|(worst, _)| score > worst) {
+            worst = Some((score, i));
         }
-        let below = runs.get(i + 1).filter(|below| below.level == run.level + 1);
-        let cost = |table: &Rc<TableMeta>| -> u64 {
-            let into =
-                below.map_or(Vec::new(), |below| overlapping(below, std::slice::from_ref(table)));
-            let bytes: u64 = into.iter().map(|table| table.bytes).sum();
-            bytes * 1000 / table.bytes.max(1)
-        };
-        let chosen = run.tables.iter().min_by_key(|table| cost(table))?.clone();
-        let into =
-            below.map_or(Vec::new(), |below| overlapping(below, std::slice::from_ref(&chosen)));
-        return Some(job(runs, vec![vec![chosen], into], run.level + 1));
     }
-    None
+    match worst?.1 {
+        at if at >= flushed => push_down(runs, at),
+        _ => {
+            let flushed_runs = runs[from..flushed].iter();
+            let mut inputs: Vec<_> = flushed_runs.map(|run| run.tables.clone()).collect();
+            let into = runs.get(flushed).filter(|run| run.level == 1);
+            inputs.push(into.map_or(Vec::new(), |into| overlapping(into, &inputs.concat())));
+            Some(job(runs, inputs, 1))
+        }
+    }
+}
+
+/// Merges a table of a level into the next one.
+fn push_down(runs: &[Run], at: usize) -> Option<Job> {
+    let run = &runs[at];
+    let below = runs.get(at + 1).filter(|below| below.level == run.level + 1);
+    let into = |table: &Rc<TableMeta>| {
+        below.map_or(Vec::new(), |below| overlapping(below, std::slice::from_ref(table)))
+    };
+    let cost = |table: &Rc<TableMeta>| -> u64 {
+        let bytes: u64 = into(table).iter().map(|table| table.bytes).sum();
+        bytes * 1000 / table.bytes.max(1)
+    };
+    let chosen = run.tables.iter().min_by_key(|table| cost(table))?.clone();
+    let into = into(&chosen);
+    Some(job(runs, vec![vec![chosen], into], run.level + 1))
 }
 
 fn pick_universal(runs: &[Run], most: usize, larger: u64, space: u64) -> Option<Job> {
@@ -176,7 +256,7 @@ mod tests {
     }
 
     /// What merging would make: tables of at most 100 bytes over the inputs' range.
-    fn merged(runs: &[Run], job: &Job, id: &mut u64) -> Vec<Rc<TableMeta>> {
+    fn merged_tables(runs: &[Run], job: &Job, id: &mut u64) -> Vec<Rc<TableMeta>> {
         let all = runs.iter().flat_map(|run| &run.tables);
         let inputs: Vec<_> = all.filter(|t| job.inputs.concat().contains(&t.id)).cloned().collect();
         let bytes: u64 = inputs.iter().map(|table| table.bytes).sum();
@@ -218,10 +298,10 @@ mod tests {
                 runs.insert(0, Run { level: 0, tables: vec![flushed] });
                 for step in 0.. {
                     assert!(step < 1000, "pick invariant 3");
-                    let Some(job) = pick(&runs, policy) else { break };
+                    let Some(job) = pick(&runs, policy, None) else { break };
                     let bytes: u64 = runs.iter().map(Run::bytes).sum();
                     bottoms += usize::from(job.is_bottom);
-                    let made = merged(&runs, &job, &mut id);
+                    let made = merged_tables(&runs, &job, &mut id);
                     runs = replace(&runs, &job, made);
                     check_runs(&runs);
                     let left: u64 = runs.iter().map(Run::bytes).sum();
@@ -230,6 +310,61 @@ mod tests {
                 assert!(runs.len() <= runs_max, "{} runs", runs.len());
             }
             assert!(bottoms > 0);
+        }
+    }
+
+    /// Merges that take their time: jobs are picked beside one another and end in any order, while
+    /// more is flushed.
+    fn check_beside(policy: &Policy) -> usize {
+        let mut both = 0;
+        for seed in 0..60 {
+            let (mut chance, mut runs, mut id) = (Chance::new(seed), Vec::new(), 0);
+            let (mut merged, mut gathered): (Option<Job>, Option<Job>) = (None, None);
+            for _ in 0..300 {
+                if chance.one_in(2) {
+                    id += 1;
+                    let first = chance.below(100) as u8;
+                    let last = first + 50 + chance.below(100) as u8;
+                    let flushed = table(id, first, last, 50 + chance.below(50) as u64);
+                    runs.insert(0, Run { level: 0, tables: vec![flushed] });
+                }
+                if gathered.is_none() {
+                    gathered = pick_gathering(&runs, policy, merged.as_ref());
+                }
+                if merged.is_none() {
+                    merged = pick(&runs, policy, gathered.as_ref());
+                }
+                if let (Some(merged), Some(gathered)) = (&merged, &gathered) {
+                    both += 1;
+                    let shared = merged.inputs.iter().flatten();
+                    let mut shared = shared.filter(|id| gathered.inputs.concat().contains(id));
+                    assert!(shared.next().is_none(), "pick invariant 4");
+                }
+                let slot = if chance.one_in(2) { &mut merged } else { &mut gathered };
+                let Some(job) = slot.take_if(|_| chance.one_in(3)) else { continue };
+                // Of what is not an input nothing lies between two inputs now either.
+                let places: Vec<usize> =
+                    (0..runs.len()).filter(|&at| job.has_of(&runs[at])).collect();
+                let whole = |at: &usize| runs[*at].level == 0;
+                let of_level_0: Vec<usize> = places.into_iter().filter(whole).collect();
+                let is_dense = of_level_0.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+                assert!(is_dense, "pick invariant 1");
+                let bytes: u64 = runs.iter().map(Run::bytes).sum();
+                let made = merged_tables(&runs, &job, &mut id);
+                runs = replace(&runs, &job, made);
+                check_runs(&runs);
+                let left: u64 = runs.iter().map(Run::bytes).sum();
+                assert!(left <= bytes && left + 100 > bytes, "nothing is lost");
+            }
+        }
+        both
+    }
+
+    #[test]
+    fn jobs_beside_one_another_keep_apart() {
+        for policy in [LEVELLED, UNIVERSAL] {
+            let both = check_beside(&policy);
+            assert!(both > 50, "{policy:?}: two jobs under way {both} times");
         }
     }
 
@@ -250,12 +385,12 @@ mod tests {
             let (l1, l2) = (table(2, 30, 40, 500), table(3, 10, last, 900));
             [run(1, &[table(1, 10, 20, 500), l1]), run(2, &[l2]), run(3, &[table(4, 50, 90, 9)])]
         };
-        let picked = pick(&runs(35), &LEVELLED).unwrap();
+        let picked = pick(&runs(35), &LEVELLED, None).unwrap();
         assert_eq!((picked.level, picked.is_bottom), (2, true));
-        assert!(!pick(&runs(55), &LEVELLED).unwrap().is_bottom, "3 and 4 share keys");
+        assert!(!pick(&runs(55), &LEVELLED, None).unwrap().is_bottom, "3 and 4 share keys");
         let all = pick_all(&runs(55), &LEVELLED).unwrap();
         assert_eq!((all.inputs.concat(), all.level, all.is_bottom), (vec![1, 2, 3, 4], 3, true));
-        assert_eq!(pick(&[], &LEVELLED), None);
-        assert_eq!(pick(&[], &UNIVERSAL), None);
+        assert_eq!(pick(&[], &LEVELLED, None), None);
+        assert_eq!(pick(&[], &UNIVERSAL, None), None);
     }
 }

@@ -79,6 +79,14 @@ pub struct Tree<D: Disk> {
     version: RefCell<Rc<Version<D::File>>>,
     flushing: RefCell<Option<Flushing<D>>>,
     merging: RefCell<Option<Merging<D>>>,
+    /// The merge of flushed runs among themselves.
+    gathering: RefCell<Option<Merging<D>>>,
+    /// Runs are others than when merges were picked last.
+    is_to_pick: Cell<bool>,
+    /// Steps of merges that come before the next one of a flush.
+    merges_first: Cell<usize>,
+    /// Whether the merge that had the last step was the gathering.
+    has_gathered: Cell<bool>,
     /// Tables that no manifest names any more.
     obsolete: RefCell<Vec<Rc<Table<D::File>>>>,
     failed: RefCell<Option<StoreError>>,
@@ -115,9 +123,12 @@ impl<D: Disk> Tree<D> {
 
     /// Bytes of memory held: memtables, cache, filters, indexes, what is being written. O(tables).
     pub fn memory_bytes(&self) -> usize {
-        let (flushing, merging) = (self.flushing.borrow(), self.merging.borrow());
+        let flushing = self.flushing.borrow();
+        let merges = [&self.merging, &self.gathering].map(|merging| {
+            merging.borrow().as_ref().map_or(0, |merging| merging.compaction.memory_bytes())
+        });
         let writing = flushing.as_ref().map_or(0, |flushing| flushing.compaction.memory_bytes())
-            + merging.as_ref().map_or(0, |merging| merging.compaction.memory_bytes());
+            + merges.iter().sum::<usize>();
         let tables = self.version.borrow().memory_bytes();
         let cache = self.cache.borrow().memory_bytes();
         self.memory.borrow().memory_bytes() + cache + tables + writing

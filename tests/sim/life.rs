@@ -20,7 +20,7 @@ use cutwater::flow::flight;
 use cutwater::flow::gauge::Gauges;
 use cutwater::flow::host_uring::Placement;
 use cutwater::flow::run::{Laid, LaidReader, Supervisor, commit};
-use cutwater::flow::snapshot::{DELTA, Restored};
+use cutwater::flow::snapshot::{DELTA, Restored, slices_of};
 use cutwater::flow::tables::LOOKUPS;
 use cutwater::plan::build::{From, component, run_plan};
 use cutwater::plan::graph::Pipeline;
@@ -82,6 +82,8 @@ pub struct Saw {
     pub deltas_most: usize,
     /// Files of rows of one shard.
     pub rows_most: usize,
+    /// Slices of the base of one shard that has rows behind it.
+    pub slices_most: u32,
     pub tables: usize,
     /// Files of lookups' tables of one shard.
     pub lookups_most: usize,
@@ -180,6 +182,9 @@ fn from(found: Option<Found>, shards: usize, saw: &mut Saw) -> From {
         let deltas = shard.read.iter().filter(|(name, _)| name.starts_with(DELTA)).count();
         saw.deltas_most = saw.deltas_most.max(deltas);
         saw.rows_most = saw.rows_most.max(shard.rows.len());
+        let bases = shard.read.iter().filter(|(name, _)| name.starts_with(DELTA));
+        let slices = bases.map(|(_, bytes)| slices_of(bytes)).max().unwrap_or(0);
+        saw.slices_most = saw.slices_most.max(slices);
         let lookups = shard.read.iter().filter(|(name, _)| name.starts_with(LOOKUPS)).count();
         saw.lookups_most = saw.lookups_most.max(lookups);
         saw.tables += shard.unread.len();

@@ -66,6 +66,12 @@ impl Reached {
         self.add("restores with rows at another width", u64::from(both));
         let both = saw.rows_most > 0 && saw.tables > 0;
         self.add("restores with rows and tables", u64::from(both));
+        self.add("restores with slices", u64::from(saw.slices_most > 0));
+        self.add("restores with several slices", u64::from(saw.slices_most > 2));
+        let both = saw.slices_most > 2 && saw.rows_most > 1;
+        self.add("restores with several slices and files of rows", u64::from(both));
+        let both = saw.slices_most > 2 && saw.other_width;
+        self.add("restores with several slices at another width", u64::from(both));
         self.add("restores with tables", u64::from(saw.tables > 0));
         self.add("restores with tables of lookups", u64::from(saw.lookups_most > 0));
         let both = saw.other_width && saw.lookups_most > 1;
@@ -92,6 +98,9 @@ impl Reached {
             "restores with rows",
             "restores with several files of rows",
             "restores with rows at another width",
+            "restores with several slices",
+            "restores with several slices and files of rows",
+            "restores with several slices at another width",
             "restores with tables",
             "restores with tables at another width",
         ];

@@ -222,6 +222,9 @@ impl<'a> World<'a> {
                 files: [3, 100][chance.below(2)],
                 times: 1 + chance.below(3),
                 bytes: [(500, 4000), (1 << 20, 1 << 20)][chance.below(2)],
+                whole_keys: [0, 0, 20][chance.below(3)],
+                slice_keys: [1, 4, 16][chance.below(3)],
+                slices: [1, 3][chance.below(2)],
             },
             unaligned: match chance.below(6) {
                 0 | 1 => Unaligned::Never,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Version of the manifest and of the files that it names.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// A checkpoint as its manifest says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +200,6 @@ mod tests {
     fn a_text_of_another_version_is_named() {
         let text = seal(&serde_json::json!({"version": 2, "epoch": 1}));
         let error = unseal::<Manifest>(text.as_bytes()).unwrap_err();
-        assert_eq!(error, "it is of version 2, this program's is 5");
+        assert_eq!(error, "it is of version 2, this program's is 6");
     }
 }

@@ -94,7 +94,7 @@ impl<H: Host> Cold<H> {
     ) -> Vec<Leaving> {
         graph.is_cold = true;
         // From now on stages have another input: keys that come and go.
-        graph.chain.log.close();
+        graph.chain.close(&mut graph.stages);
         graph.stages.iter_mut().for_each(|stage| stage.keys.note_fresh());
         let largest = (0..graph.stages.len()).max_by_key(|&at| graph.stages[at].memory_bytes());
         let Some(at) = largest else { return Vec::new() };

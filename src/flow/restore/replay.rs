@@ -4,9 +4,10 @@
 //! 2. Operators count from 0 afterwards: the figures of a run are of its own rows.
 
 use super::read::Read;
+use super::slices::Slices;
 use crate::flow::RunError;
 use crate::flow::graph::ShardGraph;
-use crate::flow::log::{LOG_MAGIC, NARROW, ROWS, WATERMARK, WIDE};
+use crate::flow::log::{LOG_MAGIC, NARROW, ROWS, SLICED, WATERMARK, WIDE};
 use crate::flow::stage::Stage;
 use crate::ground::batch::{BatchBuilder, RecordBatch};
 use crate::ground::time::Time;
@@ -22,14 +23,19 @@ struct Came {
     all: Vec<u32>,
     hashes: Vec<u64>,
     select: Vec<u32>,
+    slots: Vec<u32>,
 }
 
 /// Gives the rows and watermarks of a log to the stages of a graph that stand where the log
-/// begins: those of the keys that are the shard's own now.
+/// begins: those of the keys that are the shard's own now. Slices of a base are loaded on the way.
 ///
 /// # Errors
 /// [`RunError`]: the log is damaged, or an operator's.
-pub(super) fn replay(graph: &mut ShardGraph, mut read: Read<'_>) -> Result<(), RunError> {
+pub(super) fn replay(
+    graph: &mut ShardGraph,
+    mut read: Read<'_>,
+    slices: &mut Slices<'_>,
+) -> Result<(), RunError> {
     if read.take(LOG_MAGIC.len())? != LOG_MAGIC {
         return Err(read.damaged("it is no log of this version"));
     }
@@ -37,6 +43,11 @@ pub(super) fn replay(graph: &mut ShardGraph, mut read: Read<'_>) -> Result<(), R
     let mut builders: Vec<Vec<BatchBuilder>> = graph.stages.iter().map(builders).collect();
     while !read.rest.is_empty() {
         let (kind, id) = (read.take(1)?[0], read.half()?);
+        if kind == SLICED {
+            let (base, number) = (read.word()?, read.len()? as u32);
+            slices.load(graph, (id, base, number), &read)?;
+            continue;
+        }
         let found = graph.stages.iter().position(|stage| stage.id == id);
         let Some(at) = found else {
             return Err(read.damaged("it names a stage that the image does not have"));
@@ -53,10 +64,20 @@ pub(super) fn replay(graph: &mut ShardGraph, mut read: Read<'_>) -> Result<(), R
                 came.choose(stage, input, &batch, |group| {
                     key::shard_of(group, graph.shards) == graph.shard
                 });
-                let Came { times, marks, hashes, select, .. } = &came;
-                if !select.is_empty() {
-                    let rows = Rows { records: &batch, select, times, marks };
-                    stage.rows(input, &rows, Some(hashes))?;
+                let missing = slices.missing(id);
+                if missing.is_empty() {
+                    let Came { times, marks, hashes, select, .. } = &came;
+                    if !select.is_empty() {
+                        let rows = Rows { records: &batch, select, times, marks };
+                        stage.rows(input, &rows, Some(hashes))?;
+                    }
+                } else {
+                    came.pass_by(stage, input, &batch, missing)?;
+                    let Came { times, marks, select, slots, .. } = &came;
+                    if !select.is_empty() {
+                        let rows = Rows { records: &batch, select, times, marks };
+                        stage.take(input, &rows, slots)?;
+                    }
                 }
                 builder.recycle(batch);
             }
@@ -81,7 +102,7 @@ impl Came {
         batch: &RecordBatch,
         is_wanted: impl Fn(usize) -> bool,
     ) {
-        let Came { times, marks, all, hashes, select } = self;
+        let Came { times, marks, all, hashes, select, .. } = self;
         let rows = batch.rows();
         all.extend(all.len() as u32..rows as u32);
         let columns = &stage.key_columns[input];
@@ -97,6 +118,32 @@ impl Came {
         times.truncate(select.len());
         marks.truncate(select.len());
         hashes.truncate(select.len());
+    }
+}
+
+impl Came {
+    /// Finds the slots of rows and leaves those that are not `missing`.
+    fn pass_by(
+        &mut self,
+        stage: &mut Stage,
+        input: usize,
+        batch: &RecordBatch,
+        missing: std::ops::Range<u32>,
+    ) -> Result<(), RunError> {
+        let Came { times, marks, hashes, select, slots, .. } = self;
+        let rows = Rows { records: batch, select, times, marks };
+        stage.resolve(input, &rows, Some(hashes), slots)?;
+        let mut to = 0;
+        for row in 0..select.len() {
+            if !missing.contains(&slots[row]) {
+                (times[to], marks[to], select[to], slots[to]) =
+                    (times[row], marks[row], select[row], slots[row]);
+                to += 1;
+            }
+        }
+        [times, marks].iter_mut().for_each(|times| times.truncate(to));
+        [select, slots].iter_mut().for_each(|places| places.truncate(to));
+        Ok(())
     }
 }
 

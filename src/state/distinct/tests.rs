@@ -16,6 +16,10 @@ enum Step {
     /// All slots but every third from this one.
     SaveAndLoadTogether(u32),
     Clear(u32),
+    /// Slices of so many slots are begun.
+    BeginSlices(u32),
+    /// What has to be known for slices, or the next one is saved and loaded.
+    GoOn,
 }
 
 fn steps(panes: i64, late: i64) -> impl Strategy<Value = Vec<Step>> {
@@ -26,6 +30,8 @@ fn steps(panes: i64, late: i64) -> impl Strategy<Value = Vec<Step>> {
         1 => (0..SLOTS).prop_map(Step::SaveAndLoad),
         1 => (0..3u32).prop_map(Step::SaveAndLoadTogether),
         1 => (0..SLOTS).prop_map(Step::Clear),
+        1 => (0..5u32).prop_map(|log| Step::BeginSlices(1 << log)),
+        6 => Just(Step::GoOn),
     ];
     proptest::collection::vec(step, 1..60)
 }
@@ -57,6 +63,7 @@ fn check(steps: &[Step], panes: i64, late: i64, texts: bool) {
         inside.map(|&(_, _, value)| value).collect::<BTreeSet<u64>>().len() as u64
     };
     let all: Vec<u32> = (0..SLOTS).collect();
+    let (mut grain, mut slice) = (0, 0);
     for step in steps {
         match step {
             Step::Rows(pane, rows) => {
@@ -115,6 +122,42 @@ fn check(steps: &[Step], panes: i64, late: i64, texts: bool) {
                     slots.iter().for_each(|&slot| sets.clear(slot));
                     let to: Vec<Option<u32>> = slots.into_iter().map(Some).collect();
                     sets.load_all(&to, &saved).unwrap();
+                }
+            }
+            Step::BeginSlices(slots) => {
+                (grain, slice) = (*slots, 0);
+                sets.begin_slices(SLOTS, grain);
+            }
+            Step::GoOn if grain == 0 || sets.prepare_slices() => {}
+            Step::GoOn => {
+                let first = slice * grain;
+                let slots: Vec<u32> = (first..SLOTS.min(first + grain)).collect();
+                let mut saved = Vec::new();
+                sets.enter_slice(slice, &slots);
+                let each: Option<Vec<Vec<u8>>> = (!sets.save_all(&slots, &mut saved)).then(|| {
+                    let save = |&slot: &u32| {
+                        let mut saved = Vec::new();
+                        sets.save(slot, &mut saved);
+                        saved
+                    };
+                    slots.iter().map(save).collect()
+                });
+                sets.leave_slice();
+                sets.clear_all(&slots);
+                match each {
+                    Some(each) => slots
+                        .iter()
+                        .zip(each)
+                        .for_each(|(&slot, saved)| sets.load(slot, &saved).unwrap()),
+                    None => {
+                        let to: Vec<Option<u32>> = slots.into_iter().map(Some).collect();
+                        sets.load_all(&to, &saved).unwrap();
+                    }
+                }
+                slice += 1;
+                if slice * grain >= SLOTS {
+                    grain = 0;
+                    sets.end_slices();
                 }
             }
             Step::Clear(slot) => {

@@ -50,6 +50,10 @@ impl<D: Disk> Tree<D> {
             version: RefCell::new(Rc::new(Version { runs: Vec::new() })),
             flushing: RefCell::new(None),
             merging: RefCell::new(None),
+            gathering: RefCell::new(None),
+            is_to_pick: Cell::new(true),
+            merges_first: Cell::new(0),
+            has_gathered: Cell::new(false),
             obsolete: RefCell::new(Vec::new()),
             failed: RefCell::new(None),
             is_working: Cell::new(false),
@@ -81,6 +85,7 @@ impl<D: Disk> Tree<D> {
     fn install(&self, version: Version<D::File>) {
         let old = std::mem::replace(&mut *self.version.borrow_mut(), Rc::new(version));
         let new = self.version();
+        self.is_to_pick.set(true);
         let is_gone = |table: &&Rc<Table<D::File>>| !new.tables().any(|new| Rc::ptr_eq(new, table));
         let mut cache = self.cache.borrow_mut();
         for table in old.tables().filter(is_gone) {

@@ -42,6 +42,8 @@ struct History {
     durable: usize,
     /// Folder, model, and whether it was said to be written.
     snapshots: Vec<(String, Model, bool)>,
+    /// Looks at the tree's work that saw two merges under way.
+    both_merges: usize,
 }
 
 /// Says how to run a seed again if the test panics in it.
@@ -77,6 +79,7 @@ fn options(seed: u64) -> Options {
         _ => Policy::Universal { runs: 3, larger_percent: 1, space_percent: 100 },
     };
     options.table_bytes = 40_000;
+    options.step_bytes = 10_000;
     options
 }
 
@@ -89,6 +92,7 @@ impl History {
             freezes: vec![Model::new()],
             durable: 0,
             snapshots: Vec::new(),
+            both_merges: 0,
         })
     }
 
@@ -107,6 +111,11 @@ impl History {
 
     fn froze(&mut self) {
         self.freezes.push(self.model.clone());
+    }
+
+    fn saw(&mut self, tree: &Tree<SimDisk>) {
+        let (merging, gathering) = (tree.merging.borrow(), tree.gathering.borrow());
+        self.both_merges += usize::from(merging.is_some() && gathering.is_some());
     }
 }
 
@@ -244,7 +253,10 @@ async fn drive(disk: &SimDisk, seed: u64, history: &RefCell<History>) -> Result<
                 let mut history = history.borrow_mut();
                 history.durable = history.freezes.len() - 1;
             }
-            1..6 => drop(tree.work(now_ms).await?),
+            1..6 => {
+                let _ = tree.work(now_ms).await?;
+                history.borrow_mut().saw(&tree);
+            }
             6 => snapshot(&tree, history).await?,
             7 if seed.is_multiple_of(5) => tree.compact_all(now_ms).await?,
             _ => {}
@@ -275,7 +287,9 @@ async fn drive_beside(
     let beside = async {
         while !is_over.get() {
             let now_ms = history.borrow().now_ms;
-            if tree.work(now_ms).await? == Work::Idle {
+            let work = tree.work(now_ms).await?;
+            history.borrow_mut().saw(&tree);
+            if work == Work::Idle {
                 // A turn for the others.
                 disk.list("t").await?;
             }
@@ -348,6 +362,7 @@ fn check_left(disk: &SimDisk, seed: u64, history: &History) {
 
 #[test]
 fn a_tree_is_a_map() {
+    let both_merges = Cell::new(0);
     for_seeds(|seed| {
         for is_beside in [false, true] {
             let (disk, history) = (SimDisk::new(seed, Faults::default()), History::new(seed));
@@ -357,8 +372,11 @@ fn a_tree_is_a_map() {
             };
             done.unwrap().unwrap();
             check_left(&disk, seed, &history.borrow());
+            both_merges.set(both_merges.get() + history.borrow().both_merges);
         }
     });
+    println!("two merges were under way at {} steps", both_merges.get());
+    assert!(both_merges.get() > 0 || std::env::var("STORE_SEED").is_ok());
 }
 
 #[test]
@@ -530,6 +548,48 @@ fn who_writes_waits_while_too_many_runs_wait_to_be_merged() {
         assert!(refused > 0 && (2..=most).contains(&flushed_most), "{refused}, {flushed_most}");
     })
     .unwrap();
+}
+
+/// Regression: a merge of all flushed runs and a level that had grown without bound stopped whoever
+/// wrote for tens of seconds, and at once in a tree that was opened in that state.
+#[test]
+fn regression_who_writes_waits_for_few_steps_however_much_is_to_be_merged() {
+    const VALUE_BYTES: usize = 8192;
+    for profile in [Profile::Balanced, Profile::WriteHeavy] {
+        let disk = SimDisk::new(1, Faults::default());
+        let mut options = Options::new("t", Codec::None, profile, 0);
+        options.memory_bytes = 2 << 20;
+        options.table_bytes = 256 << 10;
+        options.step_bytes = 64 << 10;
+        if let Policy::Levelled { base_bytes, .. } = &mut options.policy {
+            *base_bytes = 2 << 20;
+        }
+        disk.run(async {
+            let (mut most, mut flushed_most, mut merges_most, mut number) = (0, 0, 0, 0u64);
+            for _ in 0..2 {
+                let tree = Tree::open(disk.clone(), options.clone()).await.unwrap();
+                for _ in 0..4_000 {
+                    number += 1;
+                    let key = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+                    let mut steps = 0;
+                    while tree.put(&key, &[7; VALUE_BYTES], NEVER) == Err(StoreError::Busy) {
+                        steps += 1;
+                        tree.work(0).await.unwrap();
+                    }
+                    (most, flushed_most) =
+                        (most.max(steps), flushed_most.max(tree.version().flushed()));
+                    let merges = [&tree.merging, &tree.gathering];
+                    let merges = merges.iter().filter(|merge| merge.borrow().is_some()).count();
+                    merges_most = merges_most.max(merges);
+                }
+            }
+            // A memtable is 8 steps to flush; one merge of everything would be 1,000.
+            println!("{profile:?}: {most} steps, {flushed_most} flushed runs");
+            assert!(most <= 160, "{profile:?}: who writes waited for {most} steps");
+            assert_eq!(merges_most, 2, "{profile:?}");
+        })
+        .unwrap();
+    }
 }
 
 #[test]

@@ -1,16 +1,20 @@
 //! The tree's background work, in bounded steps: flushes first, then merges.
+//!
+//! 1. Where more is flushed than is merged, steps of merges come between those of a flush, the more
+//!    the more flushed runs there are: who writes becomes slower, and does not stand still.
+//! 2. Two merges may be under way: one that moves runs down, which may take long, and one that
+//!    gathers runs that were flushed since.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::{Flushing, Merging, Tree};
-use crate::ground::limits::STORE_STEP_BYTES;
 use crate::store::compact::Compaction;
 use crate::store::disk::{Disk, DiskFailure};
 use crate::store::error::StoreError;
 use crate::store::manifest::Run;
 use crate::store::merge::{Merge, RunCursor, Source};
-use crate::store::pick::{Job, pick, pick_all, replace};
+use crate::store::pick::{Job, Policy, pick, pick_all, pick_gathering, replace};
 use crate::store::table::Table;
 
 /// Whether there is more to do.
@@ -30,8 +34,8 @@ impl Drop for Turn<'_> {
 }
 
 impl<D: Disk> Tree<D> {
-    /// Does a step of what there is to do: flushes [`STORE_STEP_BYTES`] of the frozen memtables,
-    /// or merges so much of tables.
+    /// Does a step of what there is to do: flushes a bounded part of the frozen memtables, or merges
+    /// so much of tables.
     ///
     /// # Errors
     /// [`StoreError`]. When the disk was full the step may be tried again; else the tree does no
@@ -87,7 +91,7 @@ impl<D: Disk> Tree<D> {
     pub async fn compact_all(&self, now_ms: u64) -> Result<(), StoreError> {
         self.settle(now_ms).await?;
         if let Some(job) = pick_all(&self.version().runs(), &self.options.policy) {
-            self.begin_merge(job).await?;
+            self.begin_merge(&self.merging, job).await?;
             self.settle(now_ms).await?;
         }
         Ok(())
@@ -95,18 +99,64 @@ impl<D: Disk> Tree<D> {
 
     async fn step(&self, now_ms: u64) -> Result<Work, StoreError> {
         self.remove_obsolete().await?;
-        if self.flushing.borrow().is_some() || !self.memory.borrow().frozen.is_empty() {
+        let has_frozen =
+            self.flushing.borrow().is_some() || !self.memory.borrow().frozen.is_empty();
+        if has_frozen && self.merges_first.get() == 0 {
+            self.merges_first.set(self.merges_wanted());
             self.flush_on(now_ms).await?;
             return Ok(Work::More);
         }
-        if self.merging.borrow().is_none() {
-            let Some(job) = pick(&self.version().runs(), &self.options.policy) else {
-                return Ok(Work::Idle);
-            };
-            self.begin_merge(job).await?;
+        self.merges_first.set(self.merges_first.get().saturating_sub(1));
+        self.begin_merges().await?;
+        match self.next_merge() {
+            Some(merging) => self.merge_on(merging, now_ms).await?,
+            None if has_frozen => self.merges_first.set(0),
+            None => return Ok(Work::Idle),
         }
-        self.merge_on(now_ms).await?;
         Ok(Work::More)
+    }
+
+    /// Steps of merges for one of a flush (invariant 1).
+    fn merges_wanted(&self) -> usize {
+        let flushed = self.version.borrow().flushed();
+        let few = match self.options.policy {
+            Policy::Levelled { runs, .. } | Policy::Universal { runs, .. } => runs.max(1),
+        };
+        (flushed / few).saturating_sub(1)
+    }
+
+    /// Begins the merges that there are to be and that are not under way.
+    async fn begin_merges(&self) -> Result<(), StoreError> {
+        if !self.is_to_pick.replace(false) {
+            return Ok(());
+        }
+        let (runs, policy) = (self.version().runs(), &self.options.policy);
+        let job_of = |merging: &RefCell<Option<Merging<D>>>| {
+            merging.borrow().as_ref().map(|merging| merging.job.clone())
+        };
+        let (merged, mut gathered) = (job_of(&self.merging), job_of(&self.gathering));
+        if gathered.is_none() {
+            gathered = pick_gathering(&runs, policy, merged.as_ref());
+            if let Some(job) = &gathered {
+                self.begin_merge(&self.gathering, job.clone()).await?;
+            }
+        }
+        if merged.is_none()
+            && let Some(job) = pick(&runs, policy, gathered.as_ref())
+        {
+            self.begin_merge(&self.merging, job).await?;
+        }
+        Ok(())
+    }
+
+    /// The merge whose turn it is: the gathering's, where writers would soon have to wait.
+    fn next_merge(&self) -> Option<&RefCell<Option<Merging<D>>>> {
+        let is_urgent = self.version.borrow().flushed() * 3 >= self.options.runs_max * 2;
+        let has_merging = self.merging.borrow().is_some();
+        let gathers = self.gathering.borrow().is_some()
+            && (is_urgent || !has_merging || !self.has_gathered.get());
+        self.has_gathered.set(gathers);
+        if gathers { Some(&self.gathering) } else { has_merging.then_some(&self.merging) }
     }
 
     /// Removes files that nobody needs (tree invariant 3).
@@ -130,7 +180,7 @@ impl<D: Disk> Tree<D> {
     async fn flush_on(&self, now_ms: u64) -> Result<(), StoreError> {
         let begun = self.flushing.take();
         let mut flushing = begun.unwrap_or_else(|| self.begin_flush());
-        let written = match flushing.compaction.step(now_ms, STORE_STEP_BYTES).await {
+        let written = match flushing.compaction.step(now_ms, self.options.step_bytes).await {
             Ok(false) => {
                 *self.flushing.borrow_mut() = Some(flushing);
                 return Ok(());
@@ -157,7 +207,7 @@ impl<D: Disk> Tree<D> {
         let memory = self.memory.borrow();
         let sources = memory.frozen.iter().map(|memtable| Source::Memory(memtable.cursor(&[])));
         let merge = Merge::new(sources.collect());
-        // Merges rest while a flush goes on, so a tree without runs stays without.
+        // Only flushes put runs into a tree that has none.
         let is_bottom = self.version.borrow().runs.is_empty();
         let compaction = Compaction::new(merge, self.writing.clone(), is_bottom);
         Flushing { count: memory.frozen.len(), compaction }
@@ -175,7 +225,11 @@ impl<D: Disk> Tree<D> {
         done
     }
 
-    async fn begin_merge(&self, job: Job) -> Result<(), StoreError> {
+    async fn begin_merge(
+        &self,
+        merging: &RefCell<Option<Merging<D>>>,
+        job: Job,
+    ) -> Result<(), StoreError> {
         let version = self.version();
         let mut sources = Vec::new();
         for ids in &job.inputs {
@@ -190,25 +244,30 @@ impl<D: Disk> Tree<D> {
         }
         let merge = Merge::new(sources);
         let compaction = Compaction::new(merge, self.writing.clone(), job.is_bottom);
-        *self.merging.borrow_mut() = Some(Merging { job, compaction });
+        *merging.borrow_mut() = Some(Merging { job, compaction });
         Ok(())
     }
 
-    /// Does a step of the merge that is under way.
-    async fn merge_on(&self, now_ms: u64) -> Result<(), StoreError> {
-        let Some(mut merging) = self.merging.take() else { return Ok(()) };
-        let done = match merging.compaction.step(now_ms, STORE_STEP_BYTES).await {
+    /// Does a step of a merge that is under way.
+    async fn merge_on(
+        &self,
+        slot: &RefCell<Option<Merging<D>>>,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let Some(mut merging) = slot.take() else { return Ok(()) };
+        let done = match merging.compaction.step(now_ms, self.options.step_bytes).await {
             Ok(false) => {
-                *self.merging.borrow_mut() = Some(merging);
+                *slot.borrow_mut() = Some(merging);
                 return Ok(());
             }
             Ok(true) => {
                 let made = merging.compaction.made().iter().cloned().map(Rc::new).collect();
-                // Flushes since the job was picked put newer runs in front.
+                // Flushes and the other merge may have changed the runs since the job was picked.
                 self.commit(replace(&self.version().runs(), &merging.job, made)).await
             }
             Err(error) => Err(error),
         };
+        self.is_to_pick.set(true);
         self.undo_if_failed(done, merging.compaction).await
     }
 }
