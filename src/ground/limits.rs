@@ -140,7 +140,7 @@ pub const LOG_REST_EPOCHS: u32 = 8;
 /// Keys of a shard up to which a base of them is made at once: about a millisecond.
 pub const WHOLE_KEYS: usize = 4096;
 /// Keys of a slice of a base: a power of two, and 64 at least.
-pub const SLICE_KEYS: usize = 64;
+pub const SLICE_KEYS: usize = 512;
 /// No further slice is made between two blocks after so long, in ns.
 pub const SLICE_STEP_NS: u64 = 500_000;
 /// How long a key of a base is thought to take, with the rows that are worked off between slices,
