@@ -12,7 +12,7 @@
 //!    epoch had more than are kept, and at the run's end, so that a changed pipeline has no rows of
 //!    the old one to work through. A file of few rows is written again with the next epoch's, so
 //!    that there are not too many.
-//! 3. Such a base is made in slices between blocks of rows ([`super::slices`]), of few keys at
+//! 3. Such a base is made in slices between blocks of rows (`flow::slices`), of few keys at
 //!    once. It takes the place of the old one at the first barrier behind its last slice, and has
 //!    the rows since it was begun; until then checkpoints have the old one and all rows. Where rows
 //!    of an epoch are not kept, it is begun as long before the barrier as it may take, and rows are

@@ -22,7 +22,7 @@
 //! 1. Entries of one stage stand in the order in which it took them. Stages do not wait for one
 //!    another: what one puts out is noted again where the next takes it.
 //! 2. A log that has grown past its bound is given up: then the next checkpoint is a base.
-//! 3. A slice of a base ([`super::slices`]) is noted where it was made: it knows what stands before
+//! 3. A slice of a base (`flow::slices`) is noted where it was made: it knows what stands before
 //!    it, of its stage, and nothing behind it.
 
 use super::stage::InputForm;
