@@ -12,11 +12,11 @@
 //!    epoch had more than are kept, and at the run's end, so that a changed pipeline has no rows of
 //!    the old one to work through. A file of few rows is written again with the next epoch's, so
 //!    that there are not too many.
-//! 3. Such a base is made in slices between blocks of rows ([`super::slices`]), of few keys at once.
-//!    It takes the place of the old one at the first barrier behind its last slice, and has the rows
-//!    since it was begun; until then checkpoints have the old one and all rows. Where rows of an
-//!    epoch are not kept, it is begun as long before the barrier as it may take, and rows are kept
-//!    from there. A base that is needed and not there yet is made to its end at the barrier.
+//! 3. Such a base is made in slices between blocks of rows (`flow::slices`), of few keys at
+//!    once. It takes the place of the old one at the first barrier behind its last slice, and has
+//!    the rows since it was begun; until then checkpoints have the old one and all rows. Where rows
+//!    of an epoch are not kept, it is begun as long before the barrier as it may take, and rows are
+//!    kept from there. A base that is needed and not there yet is made to its end at the barrier.
 //! 4. Once keys have left memory, a base is followed by deltas of what changed; another one is made
 //!    when they have as many bytes as it. So a checkpoint costs what came or changed.
 //! 5. A file that no durable checkpoint has yet is kept, and given again.
@@ -38,6 +38,8 @@ use crate::ground::limits::{
 };
 use pace::Pace;
 
+/// Bytes that a key may take in a base, roughly: for room that is not touched unless it is needed.
+const KEY_BYTES: usize = 256;
 /// Bytes of a base without keys, at most.
 const EMPTY_BYTES: usize = 12;
 
@@ -137,6 +139,8 @@ pub struct Chain {
     spare: Vec<u8>,
     /// As `spare`, of a base, while each epoch has one.
     spare_base: Vec<u8>,
+    /// Memory that nobody here needs any more.
+    spent: Vec<Arc<Vec<u8>>>,
     /// Keys that changed in this epoch and have left memory since.
     left: Vec<u8>,
     /// Up to where deltas have what is in the store's memory.
@@ -188,7 +192,7 @@ impl Chain {
 
     /// Keeps no rows from now on: stages have another input, keys that come and go.
     pub fn close(&mut self, stages: &mut [Stage]) {
-        self.log.close();
+        self.log.end();
         self.give_up(stages);
     }
 
@@ -221,7 +225,9 @@ impl Chain {
         self.bases += 1;
         let buffer = std::mem::take(&mut self.spare_base);
         let grain = self.bounds.slice_keys;
-        self.next = Some(Slices::begin(self.bases, stages, start, grain, (buffer, now_ns)));
+        let before = self.base.as_ref().map_or(0, |base| base.len + base.len / 8);
+        let room = before.max(live(stages) * KEY_BYTES);
+        self.next = Some(Slices::begin(self.bases, stages, start, grain, (buffer, room, now_ns)));
         self.next_from = self.behind.len();
         if !self.log.is_open() {
             self.lose_rows();
@@ -314,6 +320,7 @@ impl Chain {
             let bytes = Arc::new(self.log.bytes().to_vec());
             share.written.push((log_name(self.opened), bytes));
         }
+        share.spent.append(&mut self.spent);
         let now_ns = ticks_ns();
         self.pace.barrier(now_ns);
         if !is_last {
@@ -354,12 +361,13 @@ impl Chain {
                 continue;
             }
             let bytes = piece.bytes.take().and_then(|bytes| Arc::try_unwrap(bytes).ok());
-            let Some(bytes) = bytes else { continue };
+            let Some(mut bytes) = bytes else { continue };
             if piece.name.starts_with(LOG) && bytes.capacity() > self.spare.capacity() {
-                self.spare = bytes;
+                std::mem::swap(&mut self.spare, &mut bytes);
             } else if piece.name.starts_with(DELTA) && self.rest > 0 {
-                self.spare_base = bytes;
+                std::mem::swap(&mut self.spare_base, &mut bytes);
             }
+            self.spent.push(Arc::new(bytes));
         }
     }
 
@@ -395,7 +403,7 @@ impl Chain {
         self.give_up(stages);
         let room = self.base.as_ref().map_or(0, |base| base.len + base.len / 8);
         self.start = None;
-        self.behind.clear();
+        self.spent.extend(self.behind.drain(..).filter_map(|piece| piece.bytes));
         self.left.clear();
         self.since = 0;
         let base = self.delta(stages, true, beneath, room);
@@ -415,7 +423,8 @@ impl Chain {
     /// Takes the base of slices that is complete, with the rows since it was begun.
     fn take_slices(&mut self, epoch: u64, keys: usize) {
         let Some(next) = self.next.take() else { return };
-        self.behind.drain(..self.next_from);
+        let old = self.behind.drain(..self.next_from);
+        self.spent.extend(old.filter_map(|piece| piece.bytes));
         self.left.clear();
         self.since = 0;
         self.start = Some(Piece::new(START.to_string(), epoch, next.start));
@@ -449,7 +458,8 @@ impl Chain {
             true => most.min(epoch_bytes),
             false => epoch_bytes,
         };
-        self.base = Some(Piece::new(delta_name(epoch), epoch, Arc::new(base)));
+        let base = Piece::new(delta_name(epoch), epoch, Arc::new(base));
+        self.spent.extend(self.base.replace(base).and_then(|old| old.bytes));
         self.followed = Followed::ByRows;
         self.is_broken = false;
     }

@@ -59,6 +59,8 @@ pub struct Share {
     pub linked: Vec<(String, PathBuf)>,
     /// To be linked from the newest durable checkpoint, which has them under the same name.
     pub carried: Vec<String>,
+    /// Memory that the shard does not need any more: to give so much back takes milliseconds.
+    pub spent: Vec<Arc<Vec<u8>>>,
 }
 
 impl Share {

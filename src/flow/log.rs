@@ -22,7 +22,7 @@
 //! 1. Entries of one stage stand in the order in which it took them. Stages do not wait for one
 //!    another: what one puts out is noted again where the next takes it.
 //! 2. A log that has grown past its bound is given up: then the next checkpoint is a base.
-//! 3. A slice of a base ([`super::slices`]) is noted where it was made: it knows what stands before
+//! 3. A slice of a base (`flow::slices`) is noted where it was made: it knows what stands before
 //!    it, of its stage, and nothing behind it.
 
 use super::stage::InputForm;
@@ -56,13 +56,21 @@ impl Log {
     /// Notes what comes from now on, in this buffer's memory, up to `most` bytes and a batch.
     pub fn begin(&mut self, buffer: Vec<u8>, most: usize) {
         (self.is_open, self.most) = (true, most);
-        self.bytes = buffer;
+        if buffer.capacity() > self.bytes.capacity() {
+            self.bytes = buffer;
+        }
         self.bytes.clear();
         self.bytes.extend_from_slice(LOG_MAGIC);
     }
 
-    /// Gives up what was noted, and notes nothing more.
+    /// Gives up what was noted, and notes nothing more; its memory is kept.
     pub fn close(&mut self) {
+        self.is_open = false;
+        self.bytes.clear();
+    }
+
+    /// As [`Log::close`], for good: gives its memory back.
+    pub fn end(&mut self) {
         (self.is_open, self.bytes) = (false, Vec::new());
     }
 

@@ -7,7 +7,7 @@
 //!    be worked through again are, for each of the old shards by itself, before keys are dealt.
 //! 4. Deltas are read from the newest to the oldest, and in each the parts from the last to the
 //!    first: what was read of a key first is right (snapshot invariant 1).
-//! 5. Slices of a base are loaded where the rows that are worked through say so ([`slices`]).
+//! 5. Slices of a base are loaded where the rows that are worked through say so (`slices`).
 
 mod read;
 mod replay;

@@ -8,14 +8,15 @@
 //!
 //! A restore begins with the image of where the base was begun, and with no state. It works the log
 //! through from there; where a slice is noted, the state of its keys is loaded. Rows of a key whose
-//! slice is still to come are passed by: the slice knows of them. (A fuzzy checkpoint, as main-memory
-//! databases make them, whose pieces are each of one moment because the log says which.)
+//! slice is still to come are passed by: the slice knows of them. (A fuzzy checkpoint, as
+//! main-memory databases make them, whose pieces are each of one moment because the log says
+//! which.)
 //!
-//! 1. Slots are given out in their order and none is given back while all keys are in memory. So the
-//!    keys that were there when the base was begun are the first ones, a slice is a run of slots,
-//!    and of a key with a later slot the log has everything.
-//! 2. A slice of a stage is made when the stage is between two blocks and has taken the watermark at
-//!    the end of the last one: nothing that it knows then is ahead of its watermark.
+//! 1. Slots are given out in their order and none is given back while all keys are in memory. So
+//!    the keys that were there when the base was begun are the first ones, a slice is a run of
+//!    slots, and of a key with a later slot the log has everything.
+//! 2. A slice of a stage is made when the stage is between two blocks and has taken the watermark
+//!    at the end of the last one: nothing that it knows then is ahead of its watermark.
 //! 3. Slices of a stage are made in their order.
 
 use std::sync::Arc;
@@ -54,13 +55,13 @@ struct Place {
 
 impl Slices {
     /// Begins base number `base` at this moment, of which `start` is the image; `buffer` is memory
-    /// for it.
+    /// for it, of about `room` bytes: memory that grows is copied.
     pub fn begin(
         base: u64,
         stages: &mut [Stage],
         start: Arc<Vec<u8>>,
         grain: usize,
-        (buffer, began_ns): (Vec<u8>, u64),
+        (buffer, room, began_ns): (Vec<u8>, usize, u64),
     ) -> Slices {
         let grain = grain.next_power_of_two() as u32;
         let place = |stage: &mut Stage| {
@@ -73,6 +74,7 @@ impl Slices {
         let places = stages.iter_mut().map(place).collect();
         let mut bytes = buffer;
         bytes.clear();
+        bytes.reserve(room);
         bytes.extend_from_slice(SLICES_MAGIC);
         bytes.extend_from_slice(&0u32.to_le_bytes());
         Slices { base, start, bytes, places, grain, began_ns, made: 0, slots: Vec::new() }

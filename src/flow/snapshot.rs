@@ -26,8 +26,8 @@
 //!    then is. The newest delta that has a key is right about it; a key that none has is as the
 //!    store's tables say.
 //! 2. Where there are logs there is one delta, with all keys, and `start`, an image of the same
-//!    moment, or of where a base of slices was begun ([`super::slices`]); from these two and the logs
-//!    in their order all is made again. `image` says where that ends. Which files there are is
+//!    moment, or of where a base of slices was begun (`flow::slices`); from these two and the
+//!    logs in their order all is made again. `image` says where that ends. Which files there are is
 //!    decided in [`super::chain`].
 //! 3. Keys are named by their values, not by their slots: a slot means something on one shard of
 //!    one run only.

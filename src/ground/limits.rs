@@ -143,8 +143,8 @@ pub const WHOLE_KEYS: usize = 4096;
 pub const SLICE_KEYS: usize = 512;
 /// No further slice is made between two blocks after so long, in ns.
 pub const SLICE_STEP_NS: u64 = 500_000;
-/// How long a key of a base is thought to take, with the rows that are worked off between slices, in
-/// ns, before a base was made.
+/// How long a key of a base is thought to take, with the rows that are worked off between slices,
+/// in ns, before a base was made.
 pub const SLICE_KEY_NS: u64 = 3_000;
 /// Times [`LOG_EPOCH_BYTES`] that rows may have while a base of slices is made.
 pub const SLICED_LOG_TIMES: usize = 8;

@@ -15,17 +15,21 @@
 //!    can tell apart are kept in a plain map with a sorted list of panes for each pair: slower, and
 //!    right for any number.
 
+mod noted;
+
 use std::collections::BTreeMap;
 
 use crate::ground::key::{hash_next, hash_word};
 use crate::ground::prefetch;
 use crate::ground::words::Words;
+use noted::Noted;
 
 /// Places by which a pair is asked for before it is read.
 const AHEAD: usize = 24;
 const HISTORY: u32 = 23;
-/// Buckets that are walked in one step: 64 ns each at worst.
-const WALKED: usize = 1 << 13;
+/// Buckets that are walked in one step: a microsecond each where memory is touched for the first
+/// time.
+const WALKED: usize = 1 << 8;
 const RENEW: i64 = 128;
 /// Most live panes that ages of up to 255 tell apart with [`RENEW`] more between two builds.
 const SPAN: usize = 120;
@@ -85,29 +89,6 @@ pub struct Pairs {
     noted: Option<Box<Noted>>,
 }
 
-/// Where the pairs of each slice of slots are: found by walking the table in steps, and noted when
-/// they come in meanwhile. A place may be noted twice, and may have gone to another pair since.
-struct Noted {
-    slots: u32,
-    /// log2 of the slots of a slice.
-    shift: u32,
-    lists: Vec<Vec<u32>>,
-    /// Slices before this one are saved.
-    next: usize,
-    /// Buckets that were walked.
-    walked: usize,
-}
-
-impl Noted {
-    #[inline(never)]
-    fn note(&mut self, slot: u32, place: usize) {
-        let slice = (slot >> self.shift) as usize;
-        if slot < self.slots && slice >= self.next {
-            self.lists[slice].push(place as u32);
-        }
-    }
-}
-
 impl Pairs {
     /// A table for at most `span` live panes; `late` if the whole past of a pair is asked for, not
     /// only its last pane.
@@ -131,10 +112,7 @@ impl Pairs {
 
     /// Slots below `slots` will be asked for in slices of `grain`, a power of two.
     pub fn begin_slices(&mut self, slots: u32, grain: u32) {
-        let shift = grain.next_power_of_two().trailing_zeros();
-        let slices = (slots as usize).div_ceil(1 << shift);
-        let lists = vec![Vec::new(); slices];
-        self.noted = Some(Box::new(Noted { slots, shift, lists, next: 0, walked: 0 }));
+        self.noted = Some(Box::new(Noted::new(slots, grain)));
     }
 
     /// Walks a part of the table; false when all was walked. About 3 ns an entry.
@@ -157,9 +135,7 @@ impl Pairs {
     /// The places of a slice's pairs, in the table's order; of `first..=last` are its slots.
     pub fn take_slice(&mut self, number: u32, (first, last): (u32, u32)) -> Vec<u32> {
         let Some(noted) = &mut self.noted else { return Vec::new() };
-        noted.next = number as usize + 1;
-        let mut places =
-            noted.lists.get_mut(number as usize).map(std::mem::take).unwrap_or_default();
+        let mut places = noted.take(number);
         places.sort_unstable();
         places.dedup();
         let table = &self.table;
@@ -258,7 +234,7 @@ impl Pairs {
         let old = std::mem::replace(&mut self.table, Words::zeroed(8 << log));
         if let Some(noted) = &mut self.noted {
             // Each pair is noted again as it comes to its new place.
-            noted.lists.iter_mut().for_each(Vec::clear);
+            noted.forget();
             noted.walked = (8 << log) / 8;
         }
         (self.shift, self.full, self.filled) = (64 - log, 0, 0);

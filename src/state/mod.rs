@@ -78,8 +78,9 @@ pub trait Handle {
         false
     }
 
-    /// Until [`Handle::leave_slice`] nothing changes, and only `slots` are saved, which are those of
-    /// slice `number`, in order: so that saving them costs what they are, not what all slots are.
+    /// Until [`Handle::leave_slice`] nothing changes, and only `slots` are saved, which are those
+    /// of slice `number`, in order: so that saving them costs what they are, not what all slots
+    /// are.
     fn enter_slice(&mut self, _number: u32, _slots: &[u32]) {}
 
     /// See [`Handle::enter_slice`].

@@ -233,7 +233,7 @@ mod tests {
         let share = Share {
             written: vec![("image".into(), Arc::new(vec![epoch as u8; 100]))],
             linked: vec![("table-1".into(), keeper.folder.path.with_file_name("table-1"))],
-            carried: vec![],
+            ..Share::default()
         };
         keeper.write(&Checkpoint { epoch, positions: vec![] }, &[share]).unwrap();
     }

@@ -34,8 +34,8 @@ impl Drop for Turn<'_> {
 }
 
 impl<D: Disk> Tree<D> {
-    /// Does a step of what there is to do: flushes a bounded part of the frozen memtables, or merges
-    /// so much of tables.
+    /// Does a step of what there is to do: flushes a bounded part of the frozen memtables, or
+    /// merges so much of tables.
     ///
     /// # Errors
     /// [`StoreError`]. When the disk was full the step may be tried again; else the tree does no
