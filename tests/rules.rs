@@ -174,9 +174,23 @@ fn rules_come_and_change_and_go_while_the_others_go_on() {
     live.send("B", 8);
     live.send("B", 9);
     assert_eq!(live.alert(), alert("second", 8, 9));
+    // Another file takes its name in vain, and then in earnest.
+    put(&case, "third.toml", &format!("name = 'second'\n{}", rule(10, "A")));
+    live.wait_for("the rule `second` stands in");
+    std::fs::remove_file(case.path("rules/second.toml")).expect("it was there");
+    live.wait_for("rule `second`: version 10 in place of 8");
+    // What was in force before does not come back under its old version.
+    put(&case, "second.toml", &rule(8, "B").replace("version", "name = 'late'\nversion"));
+    live.wait_for("rule `late`: version 8 added");
+    put(&case, "third.toml", &rule(8, "B"));
+    live.wait_for("rule `third`: version 8 added");
+    std::fs::remove_file(case.path("rules/third.toml")).expect("it was there");
+    live.wait_for("rule `third` removed");
+    put(&case, "third.toml", &rule(8, "B"));
+    live.wait_for("version 8 of the rule `third` was in force before");
     // One that is gone finds nothing more.
     std::fs::remove_file(case.path("rules/second.toml")).expect("it was there");
-    live.wait_for("rule `second` removed");
+    live.wait_for("rule `late` removed");
     live.send("B", 10);
     live.send("B", 11);
     live.send("A", 12);
@@ -226,6 +240,16 @@ fn rules_are_checked_with_the_pipeline_and_marked_in_their_own_files() {
         (format!("name = 'no good'\n{good}"), "cannot be the name of a rule"),
         (format!("name = 'b'\n{good}"), "there are two rules `b`"),
         (good.replace("version = 1", "version = "), "a.toml:1"),
+        (
+            format!(
+                "{}\n",
+                good.replace("{ name = 'a'", "{ group = [ { name = 'a'").replace(
+                    "kind = 'A'\" },\n",
+                    "kind = 'A'\", times = 10000 } ], times = 100 },\n",
+                )
+            ),
+            "automaton would have more than",
+        ),
     ];
     for (text, said) in cases {
         let (code, errors) = validate(&text);

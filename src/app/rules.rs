@@ -126,6 +126,13 @@ struct Seen {
     stamp: (Option<SystemTime>, u64),
     /// None of one that was never right.
     rule: Option<RulePlan>,
+    /// Whether it was told that another file has a rule of this name.
+    is_told: bool,
+}
+
+/// What tells a rule from others.
+fn form(rule: &RulePlan) -> (String, i64, u64) {
+    (rule.name.clone(), rule.version, rule.form)
 }
 
 /// The files of one transform.
@@ -135,6 +142,8 @@ struct Watched {
     seen: BTreeMap<PathBuf, Seen>,
     /// What was told of the folder last, so that it is told once.
     told: Option<String>,
+    /// Rules that were in force and are not: name, version, form.
+    gone: Vec<(String, i64, u64)>,
 }
 
 fn stamp(path: &Path) -> (Option<SystemTime>, u64) {
@@ -144,7 +153,13 @@ fn stamp(path: &Path) -> (Option<SystemTime>, u64) {
 
 impl Watched {
     fn new(name: &str, of: &RulesPlan) -> Watched {
-        Watched { name: name.into(), of: of.clone(), seen: BTreeMap::new(), told: None }
+        Watched {
+            name: name.into(),
+            of: of.clone(),
+            seen: BTreeMap::new(),
+            told: None,
+            gone: Vec::new(),
+        }
     }
 
     /// Looks at the files once, and puts in force what they say.
@@ -167,7 +182,12 @@ impl Watched {
             if self.seen.get(path).is_some_and(|seen| seen.stamp == now) {
                 continue;
             }
-            let before = self.seen.get(path).and_then(|seen| seen.rule.clone());
+            // At the first look it is what was read with the pipeline.
+            let known = self.seen.get(path).map_or_else(
+                || in_force.iter().find(|rule| Path::new(&rule.file) == path),
+                |seen| seen.rule.as_ref(),
+            );
+            let before = known.cloned();
             let rule = match self.read(path, &in_force) {
                 Ok(rule) => Some(rule),
                 Err(why) => {
@@ -179,17 +199,26 @@ impl Watched {
                     before
                 }
             };
-            self.seen.insert(path.clone(), Seen { stamp: now, rule });
+            self.seen.insert(path.clone(), Seen { stamp: now, rule, is_told: false });
         }
         let mut rules: Vec<RulePlan> = Vec::new();
-        for rule in self.seen.values().filter_map(|seen| seen.rule.as_ref()) {
-            if !rules.iter().any(|known| known.name == rule.name) {
+        for seen in self.seen.values_mut() {
+            let Some(rule) = &seen.rule else { continue };
+            let Some(known) = rules.iter().find(|known| known.name == rule.name) else {
+                seen.is_told = false;
                 rules.push(rule.clone());
+                continue;
+            };
+            if !std::mem::replace(&mut seen.is_told, true) {
+                let (name, file, other) = (&self.name, &rule.file, &known.file);
+                let what = format!("the rule `{}` stands in {other} already", rule.name);
+                eprint(&format!("error: {name}: {file}: {what}: it is not in force\n"));
             }
         }
-        let form = |rule: &RulePlan| (rule.name.clone(), rule.version, rule.form);
         let forms = |rules: &[RulePlan]| rules.iter().map(form).collect::<Vec<_>>();
         if forms(&rules) != forms(&in_force) {
+            let now = forms(&rules);
+            self.gone.extend(forms(&in_force).into_iter().filter(|rule| !now.contains(rule)));
             self.of.book.publish(rules.clone());
             // What is said is so by then.
             self.tell(&in_force, &rules);
@@ -204,19 +233,19 @@ impl Watched {
         let text = texts.add(path.display().to_string(), text);
         let rule = read(&self.of, &texts, text, &environment, &mut out);
         let rule = rule.ok_or_else(|| render(&out.sorted(), &texts, false))?;
-        let elsewhere = self.seen.iter().find(|(other, seen)| {
-            *other != path && seen.rule.as_ref().is_some_and(|known| known.name == rule.name)
-        });
-        if let Some((other, _)) = elsewhere {
-            let other = other.display();
-            return Err(format!("the rule `{}` stands in {other} already\n", rule.name));
-        }
         let before = in_force.iter().find(|known| known.name == rule.name);
         let is_same = |known: &&RulePlan| known.version == rule.version && known.form != rule.form;
         if let Some(known) = before.filter(is_same) {
             return Err(format!(
                 "the rule `{}` was changed and its version is still {}: give it another one\n",
                 rule.name, known.version
+            ));
+        }
+        // What keys know of it may still lie in the store.
+        if self.gone.contains(&form(&rule)) {
+            return Err(format!(
+                "version {} of the rule `{}` was in force before: give it another one\n",
+                rule.version, rule.name
             ));
         }
         Ok(rule)

@@ -489,6 +489,9 @@ impl ShardGraph {
     /// What an operator or sink stopped the run for.
     pub fn stage_watermark_now(&mut self, at: usize, watermark: Time) -> Result<(), RunError> {
         self.stages[at].watermark(watermark)?;
+        if self.stages[at].took_other() {
+            self.chain.log.close();
+        }
         self.push_stage_outputs(at)?;
         self.advance(&self.stages[at].exchanges.clone(), watermark)
     }

@@ -168,7 +168,7 @@ fn feed_of(plan: &TransformPlan, rules: &RulesPlan, event_time: Option<usize>) -
             return None;
         }
         let spec = |rule: RulePlan| {
-            let RulePlan { name, version, form, pattern } = rule;
+            let RulePlan { name, version, form, pattern, .. } = rule;
             let number = xxh3_64(format!("{name} {version} {form}").as_bytes());
             let known = Known { key: key.clone(), event_time };
             RuleSpec { name, number, spec: bare(&pattern, known, &Sets::default()) }

@@ -20,6 +20,8 @@ use super::raw::{pattern, tree};
 pub struct RulePlan {
     pub name: String,
     pub version: i64,
+    /// Its file, as it was named.
+    pub file: String,
     /// Of the file's text: the rule is another one if that changes.
     pub form: u64,
     pub pattern: PatternPlan,
@@ -95,5 +97,6 @@ fn read_one(
     }
     let pattern = rule(of, &name, &written, out)?;
     let form = xxh3_64(texts.text(text).as_bytes());
-    Some(RulePlan { name, version: written.version.value, form, pattern })
+    let (version, file) = (written.version.value, texts.name(text).to_string());
+    Some(RulePlan { name, version, file, form, pattern })
 }

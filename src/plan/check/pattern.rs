@@ -11,6 +11,7 @@ use crate::expr::{Condition, Scope, compile_match_select};
 use crate::ground::schema::{Column, DataType, Schema, SchemaRef};
 use crate::ops::pattern::ast::{self, Ast};
 use crate::ops::pattern::check::{Refusal, check};
+use crate::ops::pattern::nfa::Nfa;
 use crate::plan::code::Code;
 use crate::plan::diagnostic::{Diagnostic, Diagnostics, Span, Spanned, quoted, suggest};
 use crate::plan::graph::{PatternEmit, PatternPlan, RulesPlan, TransformKind};
@@ -58,6 +59,13 @@ pub fn pattern(input: &SchemaRef, pattern: &Pattern, out: &mut Diagnostics) -> O
         }
     };
     let conditions: Vec<Condition> = conditions.into_iter().collect::<Option<_>>()?;
+    let dynamic = conditions.iter().enumerate();
+    let dynamic = dynamic.fold(0, |all, (i, one)| all | u64::from(one.rest.is_some()) << i);
+    if is_good && let Err(error) = Nfa::new(&ast, dynamic) {
+        let wrong = Diagnostic::error(Code::BadPattern, pattern.steps.span, error.to_string());
+        out.add(wrong.hint("repeat fewer rows: `times` within groups with `times` multiply"));
+        return None;
+    }
     let select = select.filter(|_| is_good)?;
     let emit = pattern.emit.as_ref().map_or(PatternEmit::Final, |emit| emit.value);
     let matches = Arc::new(select.finish.schema());

@@ -11,8 +11,8 @@
 //!    row's is one of all its values: so it is the same in both automata, in every run, on any
 //!    number of shards. (Rows that are equal in every column are one to it.)
 //! 3. The quick automaton takes the rows of a key in the order of their times: one that comes out
-//!    of order is left to the watermark. Then what both know is other, until the watermark has passed
-//!    all rows of the key and the quick one takes over what the other knows.
+//!    of order is left to the watermark. Then what both know is other, until the watermark has
+//!    passed all rows of the key and the quick one takes over what the other knows.
 //! 4. A provisional match is retracted when the watermark has passed its last row and the ordered
 //!    one neither found it nor holds it back for an earlier partial match; at the end all are that
 //!    are left.
@@ -76,7 +76,8 @@ pub struct Eager {
     numbered: BatchBuilder,
     late: Option<LatePort>,
     ledger: Ledger,
-    watermark: Time,
+    /// The highest mark of rows that were put out: marks never fall.
+    put_mark: Time,
     changed: Vec<u32>,
     scratch: Vec<u8>,
 }
@@ -149,11 +150,18 @@ struct Newest {
     keys: Vec<(Time, bool)>,
     /// Keys of which one was left out, by their newest row.
     apart: BTreeSet<(Time, u32)>,
-    /// Up to here it does not matter.
+    /// The watermark: up to here it does not matter.
     watermark: Time,
+    /// Whether a checkpoint said where that stands.
+    is_loaded: bool,
 }
 
 impl Newest {
+    fn damaged() -> LoadError {
+        let reason = "the bytes are not what this version writes".into();
+        LoadError { handle: "tried".into(), reason }
+    }
+
     fn reserve(&mut self, slots: usize) {
         if slots > self.keys.len() {
             self.keys.resize(slots.next_power_of_two(), (NEVER, false));
@@ -178,8 +186,24 @@ impl Newest {
     }
 }
 
-/// `time i64 | left out u8`, of keys with rows that the watermark has not passed.
+/// `time i64 | left out u8`, of keys with rows that the watermark has not passed; apart from keys
+/// the watermark, i64.
 impl Handle for Newest {
+    fn save_whole(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.watermark.to_le_bytes());
+    }
+
+    fn load_whole(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
+        let Ok(word) = <[u8; 8]>::try_from(bytes) else {
+            return Err(Newest::damaged());
+        };
+        // Of several shards the one that is least far.
+        let watermark = Time::from_le_bytes(word);
+        let before = if self.is_loaded { self.watermark } else { Time::MAX };
+        (self.watermark, self.is_loaded) = (watermark.min(before), true);
+        Ok(())
+    }
+
     fn save(&self, slot: u32, out: &mut Vec<u8>) {
         let known = self.keys.get(slot as usize);
         if let Some(&(time, is_apart)) = known.filter(|(time, _)| *time > self.watermark) {
@@ -197,10 +221,7 @@ impl Handle for Newest {
                 word.copy_from_slice(time);
                 self.set(slot, Time::from_le_bytes(word), *is_apart != 0);
             }
-            _ => {
-                let reason = "the bytes are not what this version writes".into();
-                return Err(LoadError { handle: "tried".into(), reason });
-            }
+            _ => return Err(Newest::damaged()),
         }
         Ok(())
     }
@@ -289,7 +310,7 @@ impl Eager {
             numbered: BatchBuilder::new(schema.width(), 0),
             late,
             ledger: Ledger::default(),
-            watermark: NEVER,
+            put_mark: NEVER,
             changed: Vec::new(),
             scratch: Vec::new(),
         })
@@ -351,6 +372,7 @@ impl Eager {
     fn put_provisional(&mut self, port: &mut Port) {
         self.quick.found.matches.flush(&mut self.tried.ports[0]);
         let place = self.columns.width() - 1;
+        let mark = self.newest.watermark.max(self.put_mark);
         let mut slots = std::mem::take(&mut self.tried_slots).into_iter();
         for Emitted { records, times, .. } in self.tried.ports[0].take() {
             for (row, &time) in times.iter().enumerate() {
@@ -358,7 +380,7 @@ impl Eager {
                 let id = records.row(row)[place];
                 if self.provisionals.put(id, slot, time, &records, row) {
                     put(&self.columns, &records, row, PROVISIONAL, port);
-                    port.stamp(time, self.watermark);
+                    port.stamp(time, mark.min(time.saturating_sub(1)));
                     self.changed.push(slot);
                 }
             }
@@ -397,21 +419,22 @@ impl Eager {
         }
         let mut wrong: Vec<(Time, provisional::Provisional)> = Vec::new();
         if let Some(watermark) = sweep {
-            let mut later = Vec::new();
-            while let Some((id, slot)) = self.provisionals.next_due(watermark) {
+            for (id, slot) in self.provisionals.due(watermark) {
                 // What is held back at the end never comes.
                 if watermark < END && self.holds(id, slot) {
-                    later.push(id);
+                    self.provisionals.look_later(id, watermark);
                 } else if let Some(known) = self.provisionals.take(id) {
                     self.changed.push(slot);
                     // One that was held and then pruned is decided now, not late.
-                    let time = known.time.max(self.watermark.saturating_add(1));
+                    let time = known.time.max(self.newest.watermark.saturating_add(1));
                     wrong.push((time, known));
                 }
             }
-            later.into_iter().for_each(|id| self.provisionals.look_later(id, watermark));
         }
         wrong.sort_by_key(|(time, _)| *time);
+        let last = found.last().and_then(|emitted| emitted.marks.last().copied());
+        let last = last.into_iter().chain(wrong.last().map(|(time, _)| time.saturating_sub(1)));
+        self.put_mark = last.fold(self.put_mark, Time::max);
         // In the order of their times, as watermarks behind them have it.
         let (port, columns) = (&mut out.ports[0], &self.columns);
         let mut wrong = wrong.into_iter().peekable();
@@ -560,8 +583,7 @@ impl Keyed for Eager {
         while let Some(slot) = self.newest.next_apart(watermark) {
             self.take_over(slot);
         }
-        self.watermark = self.watermark.max(watermark);
-        self.newest.watermark = self.watermark;
+        self.newest.watermark = self.newest.watermark.max(watermark);
         Ok(())
     }
 

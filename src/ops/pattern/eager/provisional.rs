@@ -18,6 +18,8 @@ pub struct Provisional {
     pub time: Time,
     /// Its row, the only one.
     pub row: RecordBatch,
+    /// Watermark at which it is to be looked at next; not saved, it is its time then.
+    due: Time,
 }
 
 /// All of a shard that are neither confirmed nor retracted.
@@ -56,13 +58,13 @@ impl Provisionals {
         }
         let mut builder = BatchBuilder::new(self.columns.width(), 1);
         copy(&self.columns, records, row, &mut builder);
-        self.insert(id, Provisional { slot, time, row: builder.finish() });
+        self.insert(id, Provisional { slot, time, row: builder.finish(), due: time });
         true
     }
 
     fn insert(&mut self, id: u64, provisional: Provisional) {
         self.by_slot.insert((provisional.slot, id));
-        self.due.insert((provisional.time, id));
+        self.due.insert((provisional.due, id));
         self.by_id.insert(id, provisional);
     }
 
@@ -70,20 +72,23 @@ impl Provisionals {
     pub fn take(&mut self, id: u64) -> Option<Provisional> {
         let provisional = self.by_id.remove(&id)?;
         self.by_slot.remove(&(provisional.slot, id));
-        self.due.remove(&(provisional.time, id));
+        self.due.remove(&(provisional.due, id));
         Some(provisional)
     }
 
-    /// One whose time the watermark has passed: its number and the slot of its key.
-    pub fn next_due(&mut self, watermark: Time) -> Option<(u64, u32)> {
-        let &(time, id) = self.due.first().filter(|(time, _)| *time <= watermark)?;
-        self.due.remove(&(time, id));
-        Some((id, self.by_id[&id].slot))
+    /// Those whose time the watermark has passed: number and the slot of the key.
+    pub fn due(&self, watermark: Time) -> Vec<(u64, u32)> {
+        let due = self.due.iter().take_while(|(time, _)| *time <= watermark);
+        due.filter_map(|(_, id)| Some((*id, self.by_id.get(id)?.slot))).collect()
     }
 
     /// Looks at one again at a later watermark.
     pub fn look_later(&mut self, id: u64, after: Time) {
-        self.due.insert((after.saturating_add(1), id));
+        if let Some(provisional) = self.by_id.get_mut(&id) {
+            self.due.remove(&(provisional.due, id));
+            provisional.due = after.saturating_add(1);
+            self.due.insert((provisional.due, id));
+        }
     }
 
     /// Adds the slots of keys that have any.
@@ -166,16 +171,23 @@ impl Provisionals {
         for column in 0..self.columns.width() {
             match from.u8()? {
                 0 => builder.set_null(column),
-                1 => builder.last_row_mut()[column] = from.u64()?,
+                1 => {
+                    let value = from.u64()?;
+                    if self.is_heaped[column] && slot::is_heaped(value) {
+                        return None;
+                    }
+                    builder.last_row_mut()[column] = value;
+                }
                 2 => {
                     let len = from.u32()? as usize;
-                    let text = from.take(len)?;
+                    let text = from.take(len).filter(|text| text.len() <= slot::HEAPED_MAX)?;
                     let value = slot::put(text, &mut builder.heap);
                     builder.last_row_mut()[column] = value;
                 }
                 _ => return None,
             }
         }
-        Some((id, Provisional { slot, time, row: builder.finish() }))
+        let is_new = !self.by_id.contains_key(&id);
+        is_new.then(|| (id, Provisional { slot, time, row: builder.finish(), due: time }))
     }
 }

@@ -275,10 +275,17 @@ impl Strict {
             for &(_, i) in &self.columns {
                 let (value, text) = match from.u8()? {
                     0 => (None, &[][..]),
-                    1 => (Some(from.u64()?), &[][..]),
+                    1 => {
+                        let value = from.u64()?;
+                        if lines.is_heaped(i) && slot::is_heaped(value) {
+                            return None;
+                        }
+                        (Some(value), &[][..])
+                    }
                     2 => {
                         let len = from.u32()? as usize;
-                        (Some(slot::heaped(0, len)), from.take(len)?)
+                        let text = from.take(len).filter(|_| len <= slot::HEAPED_MAX)?;
+                        (Some(slot::heaped(0, len)), text)
                     }
                     _ => return None,
                 };
