@@ -171,8 +171,14 @@ fn eager(
 
 fn check(ast: &Ast, arrivals: &Arrivals, cuts: &[usize]) -> Result<Vec<Said>, TestCaseError> {
     let said = eager(ast, arrivals, cuts, false)?;
+    // Of different keys those of one time may change places.
+    let sorted = |said: &[Said]| {
+        let mut said = said.to_vec();
+        said.sort();
+        said
+    };
     let again = eager(ast, arrivals, cuts, true)?;
-    prop_assert_eq!(&again, &said, "one that goes on says the same");
+    prop_assert_eq!(sorted(&again), sorted(&said), "one that goes on says the same");
     let confirmed = said.iter().filter(|(_, own, _)| own == STATUS[1]);
     let mut confirmed: Vec<String> = confirmed.map(|(_, _, shown)| shown.clone()).collect();
     confirmed.sort();
