@@ -128,6 +128,8 @@ struct Seen {
     rule: Option<RulePlan>,
     /// Whether it was told that another file has a rule of this name.
     is_told: bool,
+    /// Whether it was not there at the last look: it may be about to be replaced.
+    is_missing: bool,
 }
 
 /// What tells a rule from others.
@@ -176,11 +178,17 @@ impl Watched {
         };
         self.told = None;
         let in_force = self.of.book.rules();
-        self.seen.retain(|path, _| files.contains(path));
+        self.seen.retain(|path, seen| {
+            let is_there = files.contains(path);
+            is_there || !std::mem::replace(&mut seen.is_missing, true)
+        });
         for path in &files {
             let now = stamp(path);
-            if self.seen.get(path).is_some_and(|seen| seen.stamp == now) {
-                continue;
+            if let Some(seen) = self.seen.get_mut(path) {
+                seen.is_missing = false;
+                if seen.stamp == now {
+                    continue;
+                }
             }
             // At the first look it is what was read with the pipeline.
             let known = self.seen.get(path).map_or_else(
@@ -199,7 +207,8 @@ impl Watched {
                     before
                 }
             };
-            self.seen.insert(path.clone(), Seen { stamp: now, rule, is_told: false });
+            self.seen
+                .insert(path.clone(), Seen { stamp: now, rule, is_told: false, is_missing: false });
         }
         let mut rules: Vec<RulePlan> = Vec::new();
         for seen in self.seen.values_mut() {

@@ -411,9 +411,7 @@ impl ShardGraph {
         let stage = &mut self.stages[at];
         self.chain.log.rows(stage.id, input, rows, &stage.inputs[input]);
         stage.rows(input, rows, hashes)?;
-        if stage.took_other() {
-            self.chain.log.close();
-        }
+        self.note_other(at);
         self.push_stage_outputs(at)
     }
 
@@ -489,9 +487,7 @@ impl ShardGraph {
     /// What an operator or sink stopped the run for.
     pub fn stage_watermark_now(&mut self, at: usize, watermark: Time) -> Result<(), RunError> {
         self.stages[at].watermark(watermark)?;
-        if self.stages[at].took_other() {
-            self.chain.log.close();
-        }
+        self.note_other(at);
         self.push_stage_outputs(at)?;
         self.advance(&self.stages[at].exchanges.clone(), watermark)
     }
@@ -523,6 +519,13 @@ impl ShardGraph {
     pub fn between_blocks(&mut self, at_rest: &[usize]) {
         if self.keeps_changes && !self.is_cold && !self.chain.is_calm() {
             self.make_slices(at_rest);
+        }
+    }
+
+    /// Ends the log of rows where a stage changed by anything else: the next checkpoint is a base.
+    fn note_other(&mut self, at: usize) {
+        if self.stages[at].took_other() {
+            self.chain.log.close();
         }
     }
 

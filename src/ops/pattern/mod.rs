@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! ast -> check -> nfa (compile: states and edges; run: partial matches by key)   any pattern
-//!              -> strict (a bit set and a ring by key)      strictly contiguous, of fixed length
+//!              -> strict (bits and a ring by key)           strictly contiguous, of fixed length
+//! eager: rows as they arrive, and the same behind the ordering stage; rules: several that change
 //! rows -> every test over the whole batch, one bit a row -> the keys that the row may change
 //! ```
 //!
@@ -70,6 +71,25 @@ pub struct LatePort {
     pub port: usize,
     /// Columns of rows as they came that may have bytes in the heap.
     pub heaped: Vec<usize>,
+}
+
+impl LatePort {
+    /// Counts late rows, and puts them out where somebody reads them.
+    fn take(
+        port: Option<&LatePort>,
+        keyed: &KeyedRows<'_>,
+        ledger: &mut Ledger,
+        out: &mut Outputs,
+    ) {
+        let rows = &keyed.rows;
+        ledger.rows_in += rows.select.len() as u64;
+        ledger.late += rows.select.len() as u64;
+        if let Some(LatePort { port, heaped }) = port {
+            let port = &mut out.ports[*port];
+            (0..rows.select.len()).for_each(|i| keyed.put_late(i, heaped, port));
+            port.stamp_each(rows.times, rows.marks);
+        }
+    }
 }
 
 impl PatternSpec {
@@ -311,16 +331,7 @@ impl Ordered for Pattern {
     }
 
     fn late(&mut self, keyed: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError> {
-        let rows = &keyed.rows;
-        self.ledger.rows_in += rows.select.len() as u64;
-        self.ledger.late += rows.select.len() as u64;
-        if let Some(LatePort { port, heaped }) = &self.late {
-            let port = &mut out.ports[*port];
-            for i in 0..rows.select.len() {
-                keyed.put_late(i, heaped, port);
-            }
-            port.stamp_each(rows.times, rows.marks);
-        }
+        LatePort::take(self.late.as_ref(), keyed, &mut self.ledger, out);
         Ok(())
     }
 

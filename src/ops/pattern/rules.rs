@@ -259,14 +259,7 @@ impl Ordered for Rules {
     }
 
     fn late(&mut self, keyed: &KeyedRows<'_>, out: &mut Outputs) -> Result<(), OpError> {
-        let rows = &keyed.rows;
-        self.ledger.rows_in += rows.select.len() as u64;
-        self.ledger.late += rows.select.len() as u64;
-        if let Some(LatePort { port, heaped }) = &self.late {
-            let port = &mut out.ports[*port];
-            (0..rows.select.len()).for_each(|i| keyed.put_late(i, heaped, port));
-            port.stamp_each(rows.times, rows.marks);
-        }
+        LatePort::take(self.late.as_ref(), keyed, &mut self.ledger, out);
         Ok(())
     }
 

@@ -373,7 +373,7 @@ impl Eager {
         self.quick.found.matches.flush(&mut self.tried.ports[0]);
         let place = self.columns.width() - 1;
         let mark = self.newest.watermark.max(self.put_mark);
-        let mut slots = std::mem::take(&mut self.tried_slots).into_iter();
+        let mut slots = self.tried_slots.drain(..);
         for Emitted { records, times, .. } in self.tried.ports[0].take() {
             for (row, &time) in times.iter().enumerate() {
                 let slot = slots.next().expect("every match has its key");
